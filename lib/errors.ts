@@ -1,0 +1,47 @@
+import createError from '@fastify/error'
+
+/**
+ * Every error this package makes, by code. A code is never used again for something else. The README's table
+ * of errors has one line for each; a test compares the two.
+ *
+ * Those with a status below 600 and a place in the handshake are what a client is answered; the others are
+ * thrown when registering, or by the client.
+ */
+export const errors = {
+  // The handshake, in the order of admission.
+  FST_RELAY_HOST_HEADER: createError<[string]>('FST_RELAY_HOST_HEADER', 'An upgrade request must have exactly one Host header, this one has %s', 400),
+  FST_RELAY_REQUEST_TARGET: createError('FST_RELAY_REQUEST_TARGET', 'The target of an upgrade request must be a path, as in "GET /relay HTTP/1.1"', 400),
+  FST_RELAY_HTTP_VERSION: createError<[string]>('FST_RELAY_HTTP_VERSION', 'An upgrade needs HTTP/1.1, this request is HTTP/%s', 400),
+  FST_RELAY_BODY: createError<[string]>('FST_RELAY_BODY', 'An upgrade request must not have a body, this one has the header %s', 400),
+  FST_RELAY_CLOSING: createError('FST_RELAY_CLOSING', 'The relay is shutting down', 503),
+  FST_RELAY_TOO_MANY_UNFINISHED: createError<[string]>('FST_RELAY_TOO_MANY_UNFINISHED', 'Too many unfinished handshakes from %s', 429),
+  FST_RELAY_HANDSHAKE_RATE: createError<[string]>('FST_RELAY_HANDSHAKE_RATE', 'Too many handshakes from %s', 429),
+  FST_RELAY_UPGRADE_REQUIRED: createError<[string]>('FST_RELAY_UPGRADE_REQUIRED', 'This is a relay: send Upgrade with one of: %s', 426),
+  FST_RELAY_PROTOCOL: createError<[string, string]>('FST_RELAY_PROTOCOL', 'This relay does not speak "%s", only: %s', 400),
+  FST_RELAY_HOST_NOT_ALLOWED: createError<[string]>('FST_RELAY_HOST_NOT_ALLOWED', 'No relay at the host "%s"', 421),
+  FST_RELAY_CLIENT_ADDRESS: createError<[string]>('FST_RELAY_CLIENT_ADDRESS', 'A trusted proxy sent "%s" as client address', 400),
+  FST_RELAY_FRAMING: createError<[string, string]>('FST_RELAY_FRAMING', 'No framing in common: asked for "%s", this route has: %s', 400),
+  FST_RELAY_IDENTITY: createError<[string, string]>('FST_RELAY_IDENTITY', 'identify() returned an unusable %s: %s', 500),
+  FST_RELAY_CHANNEL_PAIRED: createError('FST_RELAY_CHANNEL_PAIRED', 'Two tunnels are joined in this channel already', 409),
+  FST_RELAY_CHANNEL_FULL: createError<[number]>('FST_RELAY_CHANNEL_FULL', 'This channel has its %d peers already', 503),
+  FST_RELAY_KEYLESS_FULL: createError<[number]>('FST_RELAY_KEYLESS_FULL', 'This channel has its %d peers without a public key already', 503),
+  FST_RELAY_HUB_FULL: createError<[number]>('FST_RELAY_HUB_FULL', 'This relay has its %d peers already', 503),
+  FST_RELAY_REPLACED_TOO_OFTEN: createError('FST_RELAY_REPLACED_TOO_OFTEN', 'This identity connects again and again while it is connected: do two devices share it?', 429),
+  FST_RELAY_HANDSHAKE_TIMEOUT: createError<[number]>('FST_RELAY_HANDSHAKE_TIMEOUT', 'The handshake was not finished after %d ms', 503),
+  FST_RELAY_CLIENT_GONE: createError('FST_RELAY_CLIENT_GONE', 'The client left during the handshake', 499),
+
+  // Registering.
+  FST_RELAY_OPTION: createError<[string, string, string]>('FST_RELAY_OPTION', 'The option %s must be %s, not %s', 500),
+  FST_RELAY_OPTIONS_TWICE: createError<[string]>('FST_RELAY_OPTIONS_TWICE', 'The hub of this server has its options already: give %s in the first registration only', 500),
+  FST_RELAY_PREFIX: createError('FST_RELAY_PREFIX', 'The option prefix has no effect on a plugin that does not encapsulate: give the whole path, or register inside a scope that has the prefix', 500),
+  FST_RELAY_SERVER: createError<[string]>('FST_RELAY_SERVER', 'A relay route needs an HTTP/1.1 server: %s', 500),
+
+  // The client.
+  FST_RELAY_REFUSED: createError<[number, string]>('FST_RELAY_REFUSED', 'The relay answered %d: %s'),
+  FST_RELAY_CONNECT: createError<[string]>('FST_RELAY_CONNECT', 'Could not connect to the relay: %s'),
+  FST_RELAY_ANSWER: createError<[string]>('FST_RELAY_ANSWER', 'The answer is not what a relay sends: %s'),
+  FST_RELAY_CLIENT_OPTION: createError<[string, string, string]>('FST_RELAY_CLIENT_OPTION', 'The option %s must be %s, not %s')
+}
+
+/** The code of an error of this package. */
+export type RelayErrorCode = keyof typeof errors

@@ -1,0 +1,102 @@
+import type { Decoder, FramingFault } from './framing.ts'
+
+/**
+ * Cuts frames out of a byte stream for the framings that begin each frame with a fixed-size header.
+ * A frame that lies whole in a chunk is taken from there, without a copy; one that was cut is put together
+ * in a buffer of exactly its size. A frame to be skipped is never buffered.
+ */
+export abstract class StreamDecoder implements Decoder {
+  readonly #headerLength: number
+  readonly #header: Buffer
+  #headerHeld = 0
+  #frame: Buffer | undefined
+  #frameHeld = 0
+  #skip = 0
+  /** Set by `measure` when it returns 0. */
+  protected fault: FramingFault | undefined
+
+  constructor (headerLength: number) {
+    this.#headerLength = headerLength
+    this.#header = Buffer.alloc(headerLength)
+  }
+
+  /**
+   * Reads the frame header at `position`.
+   * @returns the length of the frame, header included; negative to skip that many bytes; 0 with `fault` set
+   */
+  protected abstract measure (buffer: Buffer, position: number): number
+
+  /** Takes one whole frame, `buffer[position..end)`. */
+  protected abstract take (buffer: Buffer, position: number, end: number): void
+
+  push (chunk: Buffer): FramingFault | undefined {
+    let position = 0
+    if (this.#skip > 0 || this.#frame !== undefined || this.#headerHeld > 0) {
+      position = this.#resume(chunk)
+      if (this.fault !== undefined) return this.fault
+    }
+    const length = chunk.length
+    const lastHeader = length - this.#headerLength
+    while (position <= lastHeader) {
+      const size = this.measure(chunk, position)
+      if (size > 0) {
+        const end = position + size
+        if (end > length) {
+          this.#hold(chunk, position, size)
+          return
+        }
+        this.take(chunk, position, end)
+        position = end
+      } else if (size < 0) {
+        position -= size
+        if (position > length) {
+          this.#skip = position - length
+          return
+        }
+      } else {
+        return this.fault
+      }
+    }
+    if (position < length) this.#headerHeld = chunk.copy(this.#header, 0, position)
+  }
+
+  end (): FramingFault | undefined {
+    if (this.#skip > 0 || this.#frame !== undefined || this.#headerHeld > 0) {
+      return { reason: 'protocol-error', text: 'the stream ended inside a frame' }
+    }
+  }
+
+  #hold (chunk: Buffer, position: number, size: number): void {
+    this.#frame = Buffer.allocUnsafeSlow(size)
+    this.#frameHeld = chunk.copy(this.#frame, 0, position)
+  }
+
+  /** Goes on with what the chunks before left open; returns the position in `chunk` behind it. */
+  #resume (chunk: Buffer): number {
+    let position = 0
+    if (this.#headerHeld > 0) {
+      position = Math.min(this.#headerLength - this.#headerHeld, chunk.length)
+      this.#headerHeld += chunk.copy(this.#header, this.#headerHeld, 0, position)
+      if (this.#headerHeld < this.#headerLength) return position
+      this.#headerHeld = 0
+      const size = this.measure(this.#header, 0)
+      if (size === 0) return position
+      if (size < 0) this.#skip = -size - this.#headerLength
+      else this.#hold(this.#header, 0, size)
+    }
+    if (this.#skip > 0) {
+      const skipped = Math.min(this.#skip, chunk.length - position)
+      this.#skip -= skipped
+      return position + skipped
+    }
+    const frame = this.#frame
+    if (frame === undefined) return position
+    const copied = chunk.copy(frame, this.#frameHeld, position)
+    this.#frameHeld += copied
+    if (this.#frameHeld === frame.length) {
+      this.#frame = undefined
+      this.take(frame, 0, frame.length)
+    }
+    return position + copied
+  }
+}
