@@ -22,6 +22,7 @@ export const errors = {
   FST_RELAY_CLIENT_ADDRESS: createError<[string]>('FST_RELAY_CLIENT_ADDRESS', 'A trusted proxy sent "%s" as client address', 400),
   FST_RELAY_FRAMING: createError<[string, string]>('FST_RELAY_FRAMING', 'No framing in common: asked for "%s", this route has: %s', 400),
   FST_RELAY_IDENTITY: createError<[string, string]>('FST_RELAY_IDENTITY', 'identify() returned an unusable %s: %s', 500),
+  FST_RELAY_ANSWER_HEADER: createError<[string]>('FST_RELAY_ANSWER_HEADER', 'A hook set the answer header %s to what must not be sent', 500),
   FST_RELAY_CHANNEL_PAIRED: createError('FST_RELAY_CHANNEL_PAIRED', 'Two tunnels are joined in this channel already', 409),
   FST_RELAY_CHANNEL_FULL: createError<[number]>('FST_RELAY_CHANNEL_FULL', 'This channel has its %d peers already', 503),
   FST_RELAY_KEYLESS_FULL: createError<[number]>('FST_RELAY_KEYLESS_FULL', 'This channel has its %d peers without a public key already', 503),

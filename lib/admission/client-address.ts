@@ -1,0 +1,44 @@
+import { isIP } from 'node:net'
+import ipaddr from 'ipaddr.js'
+import { errors } from '../errors.ts'
+
+/**
+ * The client's address as Fastify's `trustProxy` gives it, IPv4-mapped IPv6 addresses as IPv4.
+ * @param ip `request.ip`, which may be anything that a trusted proxy has sent
+ * @returns undefined on a unix socket, which has no addresses
+ * @throws FST_RELAY_CLIENT_ADDRESS when it is not an address
+ */
+export function clientAddress (ip: string | undefined): string | undefined {
+  if (ip === undefined || ip === '') return undefined
+  if (isIP(ip) === 0) throw new errors.FST_RELAY_CLIENT_ADDRESS(ip)
+  return ipaddr.process(ip).toString()
+}
+
+/** What limits per client go by: an IPv4 address, or the /64 of an IPv6 address, of which one client has plenty. */
+export function limitKey (address: string): string {
+  const parsed = ipaddr.parse(address)
+  if (!(parsed instanceof ipaddr.IPv6)) return address
+  return parsed.parts.slice(0, 4).map((part) => part.toString(16)).join(':') + '::/64'
+}
+
+/**
+ * Notices a proxy that the app does not trust: every tunnel comes from one address, and the requests say that they
+ * were forwarded. Limits per client then meet all clients together.
+ */
+export class UntrustedProxyCheck {
+  #address: string | undefined
+  #tunnels = 0
+  #done = false
+
+  /** @returns true once, when the operator should be warned */
+  seems (address: string | undefined, forwarded: boolean): boolean {
+    if (this.#done) return false
+    this.#address ??= address
+    if (!forwarded || address === undefined || address !== this.#address) {
+      this.#done = true
+      return false
+    }
+    this.#done = ++this.#tunnels === 10
+    return this.#done
+  }
+}

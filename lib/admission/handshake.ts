@@ -1,0 +1,64 @@
+import type { IncomingMessage } from 'node:http'
+import type { FastifyError } from 'fastify'
+import { errors } from '../errors.ts'
+import type { FramingName } from '../framing/framing.ts'
+
+/** Admission as pure functions of a request. */
+
+/**
+ * What must hold before a request is routed: Node checks none of this on upgrades.
+ * Sources: RFC 9112, sections 2.3, 3.2 and 6; RFC 9110, sections 7.2 and 7.8.
+ * @returns the first thing that is wrong, or undefined
+ */
+export function checkForm (request: IncomingMessage): FastifyError | undefined {
+  const hosts = countHeader(request, 'host')
+  if (hosts !== 1) return new errors.FST_RELAY_HOST_HEADER(hosts === 0 ? 'none' : String(hosts))
+  if (!request.url!.startsWith('/')) return new errors.FST_RELAY_REQUEST_TARGET()
+  if (request.httpVersion !== '1.1') return new errors.FST_RELAY_HTTP_VERSION(request.httpVersion)
+  if (request.headers['transfer-encoding'] !== undefined) return new errors.FST_RELAY_BODY('Transfer-Encoding')
+  const length = request.headers['content-length']
+  if (length !== undefined && length !== '0') return new errors.FST_RELAY_BODY('Content-Length')
+}
+
+function countHeader (request: IncomingMessage, name: string): number {
+  let count = 0
+  for (let i = 0; i < request.rawHeaders.length; i += 2) {
+    if (request.rawHeaders[i]!.toLowerCase() === name) count++
+  }
+  return count
+}
+
+/** The members of a comma-separated header value (RFC 9110, section 5.6.1), empty ones left out. */
+export function listOf (value: string | string[] | undefined): string[] {
+  if (value === undefined) return []
+  return [value].flat().join(',').split(',').map((member) => member.trim()).filter((member) => member !== '')
+}
+
+/** The first protocol of the client's `Upgrade` header that is among `accepted`, in the spelling of `accepted`. */
+export function chooseProtocol<Name extends string> (upgrade: string | undefined, accepted: readonly Name[]): Name | undefined {
+  for (const token of listOf(upgrade)) {
+    const protocol = accepted.find((name) => name.toLowerCase() === token.toLowerCase())
+    if (protocol !== undefined) return protocol
+  }
+}
+
+/**
+ * The first framing of the client's `Spanza-Framing` header that is among `accepted`; `raw` where there is no such header.
+ * @throws FST_RELAY_FRAMING when they have none in common
+ */
+export function chooseFraming (header: string | string[] | undefined, accepted: readonly FramingName[]): FramingName {
+  const wanted = header === undefined ? ['raw'] : listOf(header).map((token) => token.toLowerCase())
+  const framing = wanted.find((name): name is FramingName => (accepted as readonly string[]).includes(name))
+  if (framing === undefined) throw new errors.FST_RELAY_FRAMING(wanted.join(', '), accepted.join(', '))
+  return framing
+}
+
+/** Whether `hostname` is one of `hosts`, case and a trailing dot ignored. */
+export function isHostAllowed (hostname: string, hosts: readonly string[]): boolean {
+  const wanted = canonicalHost(hostname)
+  return hosts.some((host) => canonicalHost(host) === wanted)
+}
+
+function canonicalHost (host: string): string {
+  return host.toLowerCase().replace(/\.$/, '')
+}

@@ -1,0 +1,45 @@
+import { isDeepStrictEqual } from 'node:util'
+import type { IncomingMessage } from 'node:http'
+import type { FastifyInstance } from 'fastify'
+import createRouter from 'find-my-way'
+
+/** Fastify's settings that decide which URLs a pattern matches. */
+const matchingOptions = [
+  'caseSensitive', 'ignoreTrailingSlash', 'ignoreDuplicateSlashes', 'maxParamLength', 'allowUnsafeRegex', 'useSemicolonDelimiter'
+]
+
+/**
+ * Tells whether a request's URL leads to a relay route. Fastify's `findRoute` says that a URL leads to some route,
+ * with which parameters, but not to which. So the patterns of the relay routes are kept in a second router, the one
+ * that Fastify uses, with Fastify's settings; where both find the same parameters, no other route comes first.
+ */
+export class RelayRoutes {
+  readonly #fastify: FastifyInstance
+  readonly #router: ReturnType<typeof createRouter>
+  readonly #patterns = new Set<string>()
+
+  constructor (fastify: FastifyInstance) {
+    this.#fastify = fastify
+    const settings: Record<string, unknown> = { ...fastify.initialConfig, ...fastify.initialConfig.routerOptions }
+    this.#router = createRouter(Object.fromEntries(matchingOptions.map((name) => [name, settings[name]])))
+  }
+
+  /**
+   * @param pattern the route's full URL, prefix included
+   * @param isConstrained whether the route has constraints, which only Fastify itself can judge
+   */
+  add (pattern: string, isConstrained: boolean): void {
+    if (this.#patterns.has(pattern)) return
+    this.#patterns.add(pattern)
+    this.#router.on('GET', pattern, () => {}, { isConstrained })
+  }
+
+  has (request: IncomingMessage): boolean {
+    if (this.#patterns.size === 0 || request.method !== 'GET' || request.url === undefined) return false
+    const own = this.#router.find('GET', request.url)
+    if (own === null) return false
+    if ((own.store as { isConstrained: boolean }).isConstrained) return true
+    const found = this.#fastify.findRoute({ method: 'GET', url: request.url })
+    return found !== null && isDeepStrictEqual({ ...found.params }, { ...own.params })
+  }
+}

@@ -1,0 +1,269 @@
+import { EventEmitter } from 'node:events'
+import type { Duplex } from 'node:stream'
+import { errors } from '../errors.ts'
+import { readHubOptions, type HubOptions } from '../options.ts'
+import { TokenBucket } from '../token-bucket.ts'
+import { Clock } from './clock.ts'
+import { countUp, createCounters, type Counters } from './counters.ts'
+import { PacketChannel } from './packet-channel.ts'
+import { StreamChannel } from './stream-channel.ts'
+import type { Admitted, ChannelKey, DetachReason, HubContext, Peer, PeerInfo } from './peer.ts'
+
+const MAX_TICK_MS = 1000
+/** A deadline is met with this precision, as a part of it. */
+const TICKS_PER_DEADLINE = 5
+const MAC1_TESTS_PER_SECOND = 20_000
+
+/** What the hub needs of a pino logger. */
+export interface HubLog {
+  info: (fields: object, message: string) => void
+  warn: (fields: object, message: string) => void
+}
+
+/** A handshake that was refused. */
+export interface RefusalInfo {
+  statusCode: number
+  /** The code of this package's error; undefined where a hook of the app refused. */
+  code: string | undefined
+  /** The client's address as far as it is known. */
+  address: string | undefined
+  /** The request's path, without the query. */
+  path: string
+}
+
+/** Why a peer has left. */
+export interface DetachInfo {
+  reason: DetachReason
+  text: string
+  /** How long the tunnel was attached, in milliseconds. */
+  duration: number
+}
+
+/** The events of a hub, with what their listeners are given. */
+export interface HubEvents {
+  attach: [peer: PeerInfo]
+  detach: [peer: PeerInfo, info: DetachInfo]
+  refuse: [refusal: RefusalInfo]
+}
+
+export interface ChannelInfo extends ChannelKey {
+  /** Tunnels attached now. */
+  peers: number
+}
+
+/** The counters, and how much there is now. */
+export interface HubStats extends Counters {
+  peers: number
+  channels: number
+}
+
+/** Which peer to disconnect; without `scope` or `kind`, in every channel of that name. */
+export interface PeerSelector {
+  channel: string
+  id: string
+  scope?: string
+  kind?: ChannelKey['kind']
+}
+
+interface Channel {
+  key: ChannelKey
+  members: PacketChannel | StreamChannel
+}
+
+/** All channels of one Fastify server. It knows tunnels and peers, no HTTP. */
+export class RelayHub extends EventEmitter<HubEvents> {
+  readonly #options: Required<HubOptions>
+  readonly #log: HubLog
+  readonly #context: HubContext
+  readonly #channels = new Map<string, Channel>()
+  readonly #mac1Tests: TokenBucket
+  readonly #clock: Clock
+  readonly #counters = createCounters()
+  readonly #timer: NodeJS.Timeout
+  #peerCount = 0
+  #isClosing = false
+
+  /** @throws FST_RELAY_OPTION */
+  constructor (options: HubOptions, log: HubLog) {
+    super()
+    this.#options = readHubOptions(options)
+    this.#log = log
+    this.#clock = new Clock(tickLength(this.#options))
+    this.#mac1Tests = new TokenBucket(MAC1_TESTS_PER_SECOND, MAC1_TESTS_PER_SECOND, this.#clock.now)
+    this.#context = {
+      options: this.#options,
+      clock: this.#clock,
+      counters: this.#counters,
+      detached: (peer, reason, text) => this.#detached(peer, reason, text)
+    }
+    this.#timer = setInterval(() => this.#sweep(), this.#clock.tickLength)
+    this.#timer.unref()
+  }
+
+  get options (): Readonly<Required<HubOptions>> {
+    return this.#options
+  }
+
+  /** Whether the hub takes no new tunnels because its server is being closed. */
+  get isClosing (): boolean {
+    return this.#isClosing
+  }
+
+  /** All peers, in no order. */
+  peers (): PeerInfo[] {
+    return this.#allPeers().map((peer) => peer.info())
+  }
+
+  channels (): ChannelInfo[] {
+    return [...this.#channels.values()]
+      .filter(({ members }) => !members.isEmpty)
+      .map(({ key, members }) => ({ ...key, peers: members.peers.length }))
+  }
+
+  /** A copy of the counters; those of tunnels that live are included. */
+  stats (): HubStats {
+    const stats: HubStats = { ...structuredClone(this.#counters), peers: this.#peerCount, channels: this.channels().length }
+    for (const peer of this.#allPeers()) addTraffic(stats, peer)
+    return stats
+  }
+
+  /**
+   * Closes the tunnels of a peer; a client of ours takes that as final.
+   * @param text told to the peer
+   * @returns how many tunnels were closed
+   */
+  disconnect (selector: PeerSelector, text = 'disconnected by the operator'): number {
+    const peers = [...this.#channels.values()]
+      .filter(({ key }) => key.name === selector.channel &&
+        (selector.scope === undefined || key.scope === selector.scope) &&
+        (selector.kind === undefined || key.kind === selector.kind))
+      .flatMap(({ members }) => members.peers as Peer[])
+      .filter((peer) => peer.id === selector.id)
+    for (const peer of peers) peer.close('disconnected', text)
+    return peers.length
+  }
+
+  /**
+   * Tests whether a tunnel could be attached now.
+   * @throws FST_RELAY_CLOSING, FST_RELAY_HUB_FULL, FST_RELAY_CHANNEL_FULL, FST_RELAY_KEYLESS_FULL,
+   * FST_RELAY_CHANNEL_PAIRED or FST_RELAY_REPLACED_TOO_OFTEN
+   * @internal
+   */
+  checkRoom (admitted: Admitted): void {
+    if (this.#isClosing) throw new errors.FST_RELAY_CLOSING()
+    if (this.#peerCount >= this.#options.maxPeers) throw new errors.FST_RELAY_HUB_FULL(this.#options.maxPeers)
+    this.#channelFor(admitted.channel).members.checkRoom(admitted)
+  }
+
+  /**
+   * Attaches a tunnel that `checkRoom` has found room for in this same turn of the event loop.
+   * @internal
+   */
+  attach (admitted: Admitted, tunnel: Duplex): void {
+    const peer = this.#channelFor(admitted.channel).members.attach(admitted, tunnel)
+    this.#peerCount++
+    this.#counters.attached++
+    const info = peer.info()
+    this.#log.info({ ...logFields(peer), framing: info.framing, protocol: info.protocol }, 'relay peer attached')
+    this.emit('attach', info)
+  }
+
+  /**
+   * Counts a handshake that was refused.
+   * @internal
+   */
+  refused (refusal: RefusalInfo): void {
+    countUp(this.#counters.refused, refusal.code ?? String(refusal.statusCode))
+    this.#log.info({ refusal }, 'relay handshake refused')
+    this.emit('refuse', refusal)
+  }
+
+  /**
+   * Closes all tunnels and takes no new ones.
+   * @returns when the last one is closed, or `closeGrace` is over and they are destroyed
+   * @internal
+   */
+  async close (): Promise<void> {
+    if (this.#isClosing) return
+    this.#isClosing = true
+    const tunnels = this.#allPeers().map((peer) => {
+      peer.shutDown()
+      return peer.tunnel
+    })
+    await allClosed(tunnels, this.#options.closeGrace)
+    for (const tunnel of tunnels) tunnel.destroy()
+    clearInterval(this.#timer)
+  }
+
+  #allPeers (): Peer[] {
+    return [...this.#channels.values()].flatMap(({ members }) => members.peers as Peer[])
+  }
+
+  #channelFor (key: ChannelKey): Channel {
+    const id = JSON.stringify([key.kind, key.scope, key.name])
+    let channel = this.#channels.get(id)
+    if (channel === undefined) {
+      const members = key.kind === 'packet'
+        ? new PacketChannel(this.#context, this.#mac1Tests)
+        : new StreamChannel(this.#context)
+      channel = { key, members }
+      this.#channels.set(id, channel)
+    }
+    return channel
+  }
+
+  #detached (peer: Peer, reason: DetachReason, text: string): void {
+    this.#peerCount--
+    countUp(this.#counters.detached, reason)
+    addTraffic(this.#counters, peer)
+    const info = peer.info()
+    const duration = Date.now() - peer.attachedAt
+    this.#log.info({
+      ...logFields(peer), reason, text, duration, bytesIn: info.bytesIn, bytesOut: info.bytesOut, drops: info.drops
+    }, 'relay peer detached')
+    this.emit('detach', info, { reason, text, duration })
+  }
+
+  #sweep (): void {
+    this.#clock.tick()
+    for (const [id, { members }] of this.#channels) {
+      members.sweep()
+      if (members.isEmpty) this.#channels.delete(id)
+    }
+  }
+}
+
+/** A tick that meets the shortest deadline with some precision. */
+function tickLength (options: Required<HubOptions>): number {
+  const deadlines = [options.keepaliveInterval, options.writeTimeout, options.pairTimeout, options.halfClosedTimeout]
+  if (options.idleTimeout > 0) deadlines.push(options.idleTimeout)
+  return Math.max(1, Math.min(MAX_TICK_MS, ...deadlines.map((deadline) => Math.floor(deadline / TICKS_PER_DEADLINE))))
+}
+
+function addTraffic (total: Counters, peer: Peer): void {
+  total.datagramsIn += peer.datagramsIn
+  total.datagramsOut += peer.datagramsOut
+  total.bytesIn += peer.bytesIn
+  total.bytesOut += peer.bytesOut
+}
+
+function logFields (peer: Peer): object {
+  const { channel, address } = peer.admitted
+  return { peer: peer.id, channel: channel.name, scope: channel.scope, address }
+}
+
+/** Waits until all streams are closed, at most `grace` milliseconds. */
+async function allClosed (streams: Duplex[], grace: number): Promise<void> {
+  let open = streams.filter((stream) => !stream.closed).length
+  if (open === 0) return
+  await new Promise<void>((resolve) => {
+    const timer = setTimeout(resolve, grace)
+    for (const stream of streams) {
+      stream.once('close', () => {
+        if (--open > 0) return
+        clearTimeout(timer)
+        resolve()
+      })
+    }
+  })
+}

@@ -1,0 +1,96 @@
+import { TokenBucket } from '../token-bucket.ts'
+import { mac1Key } from './mac1.ts'
+import type { PacketPeer } from './packet-peer.ts'
+import { PendingInitiations, SessionTable } from './sessions.ts'
+
+const INITIATIONS_PER_SECOND = 50
+const INITIATION_BURST = 250
+const INITIATIONS_PER_SECOND_TO_ONE = 1
+const INITIATION_BURST_TO_ONE = 5
+const MAC1_TESTS_PER_SECOND = 2000
+const MAX_PARTNERS = 4
+
+/**
+ * Who a peer of a packet channel is. It holds what the channel has learned about routing, and may outlive its tunnel:
+ * a client that comes back with the same id finds its WireGuard sessions as they were.
+ */
+export class Identity {
+  id: string
+  /** Whether the id was given, not random. */
+  readonly isStable: boolean
+  #publicKey: Buffer | undefined
+  #mac1Key: Uint8Array | undefined
+  /** Whether it has left its channel for good: what leads to it in the tables of others is void. */
+  isRemoved = false
+  /** The tunnel, while there is one. */
+  peer: PacketPeer | undefined
+  /** Where datagrams that this identity sends go, by their receiver index. */
+  readonly sessions = new SessionTable()
+  /** Initiations that went to this identity and wait for its response. */
+  readonly pending = new PendingInitiations()
+  /** Those it was connected with last, newest first: an initiation is likely for one of them. */
+  readonly partners: Identity[] = []
+  readonly #initiations: TokenBucket
+  readonly #initiationsTo = new Map<Identity, TokenBucket>()
+  readonly mac1Tests: TokenBucket
+
+  constructor (id: string, isStable: boolean, now: number) {
+    this.id = id
+    this.isStable = isStable
+    this.#initiations = new TokenBucket(INITIATIONS_PER_SECOND, INITIATION_BURST, now)
+    this.mac1Tests = new TokenBucket(MAC1_TESTS_PER_SECOND, MAC1_TESTS_PER_SECOND, now)
+  }
+
+  get publicKey (): Buffer | undefined {
+    return this.#publicKey
+  }
+
+  set publicKey (publicKey: Buffer | undefined) {
+    this.#publicKey = publicKey
+    this.#mac1Key = undefined
+  }
+
+  /** See `mac1Key`; undefined without a public key. */
+  get mac1Key (): Uint8Array | undefined {
+    if (this.#mac1Key === undefined && this.#publicKey !== undefined) this.#mac1Key = mac1Key(this.#publicKey)
+    return this.#mac1Key
+  }
+
+  /** Takes one from the rate of initiations that this identity may send. */
+  mayInitiate (now: number): boolean {
+    return this.#initiations.take(now)
+  }
+
+  /** The same for those it may send to one other identity. */
+  mayInitiateTo (destination: Identity, now: number): boolean {
+    let bucket = this.#initiationsTo.get(destination)
+    if (bucket === undefined) {
+      bucket = new TokenBucket(INITIATIONS_PER_SECOND_TO_ONE, INITIATION_BURST_TO_ONE, now)
+      this.#initiationsTo.set(destination, bucket)
+    }
+    return bucket.take(now)
+  }
+
+  /** The identity that `index` stands for when this one is asked to deliver to it; nobody else may take it meanwhile. */
+  ownerOf (index: number, now: number): Identity | undefined {
+    return this.sessions.lookUp(index, now) ?? this.pending.senderOf(index, now)
+  }
+
+  /** Remembers `other` as the newest partner. */
+  met (other: Identity): void {
+    const position = this.partners.indexOf(other)
+    if (position === 0) return
+    if (position > 0) this.partners.splice(position, 1)
+    this.partners.unshift(other)
+    this.partners.length = Math.min(this.partners.length, MAX_PARTNERS)
+  }
+
+  /** Drops what has expired. @returns whether any session is left */
+  sweep (now: number): boolean {
+    this.pending.sweep(now)
+    for (const [destination, bucket] of this.#initiationsTo) {
+      if (destination.isRemoved || bucket.isFull(now)) this.#initiationsTo.delete(destination)
+    }
+    return this.sessions.sweep(now)
+  }
+}

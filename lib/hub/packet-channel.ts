@@ -1,0 +1,251 @@
+import type { Duplex } from 'node:stream'
+import { errors } from '../errors.ts'
+import {
+  COOKIE_REPLY, HANDSHAKE_INITIATION, HANDSHAKE_RESPONSE, OTHER, TRANSPORT_DATA,
+  classify, receiverIndex, senderIndex
+} from '../wireguard.ts'
+import { Identity } from './identity.ts'
+import { isAddressedTo } from './mac1.ts'
+import { PacketPeer } from './packet-peer.ts'
+import type { Admitted, HubContext } from './peer.ts'
+import { ReplacementLimit } from './replacement-limit.ts'
+import type { SendQueue } from './send-queue.ts'
+import type { TokenBucket } from '../token-bucket.ts'
+
+/** A channel whose peers exchange datagrams, routed by what WireGuard's messages show without a key. */
+export class PacketChannel {
+  readonly #hub: HubContext
+  /** All initiations of the hub together have one budget of mac1 tests. */
+  readonly #mac1Tests: TokenBucket
+  readonly #identities = new Map<string, Identity>()
+  readonly #byPublicKey = new Map<string, Identity>()
+  readonly #keyless = new Set<Identity>()
+  readonly #replacements = new ReplacementLimit()
+  /** The queues that have gathered something from the chunk being read. */
+  readonly #gathered: SendQueue[] = []
+  #attached = 0
+
+  constructor (hub: HubContext, mac1Tests: TokenBucket) {
+    this.#hub = hub
+    this.#mac1Tests = mac1Tests
+  }
+
+  /** Whether nobody is here, nor remembered. */
+  get isEmpty (): boolean {
+    return this.#identities.size === 0
+  }
+
+  get peers (): PacketPeer[] {
+    return [...this.#identities.values()].flatMap((identity) => identity.peer ?? [])
+  }
+
+  /** @throws an error with a status when there is no room for one more peer */
+  checkRoom (admitted: Admitted): void {
+    const { options, clock } = this.#hub
+    const replaced = this.#identitiesReplacedBy(admitted).filter((identity) => identity.peer !== undefined)
+    if (this.#attached - replaced.length >= options.maxChannelPeers) {
+      throw new errors.FST_RELAY_CHANNEL_FULL(options.maxChannelPeers)
+    }
+    if (admitted.publicKey === undefined) {
+      const keyless = [...this.#keyless].filter((identity) => identity.peer !== undefined && !replaced.includes(identity))
+      if (keyless.length >= options.maxKeylessPeers) throw new errors.FST_RELAY_KEYLESS_FULL(options.maxKeylessPeers)
+    }
+    for (const identity of replaced) this.#replacements.count(identity.id, clock.now)
+  }
+
+  attach (admitted: Admitted, tunnel: Duplex): PacketPeer {
+    for (const identity of this.#identitiesReplacedBy(admitted)) {
+      identity.peer?.close('replaced', 'another tunnel has the same identity now')
+    }
+    const peer = new PacketPeer(admitted, admitted.framing!, tunnel, this, this.#hub)
+    const identity = this.#identityFor(peer)
+    identity.peer = peer
+    peer.identity = identity
+    this.#attached++
+    return peer
+  }
+
+  detach (peer: PacketPeer): void {
+    const identity = peer.identity!
+    identity.peer = undefined
+    this.#attached--
+    if (!identity.isStable || !identity.sessions.sweep(this.#hub.clock.now)) this.#remove(identity)
+    else this.#boundAbsent()
+  }
+
+  sweep (): void {
+    const { clock } = this.#hub
+    for (const identity of this.#identities.values()) {
+      const hasSessions = identity.sweep(clock.now)
+      if (identity.peer === undefined && !hasSessions) this.#remove(identity)
+      identity.peer?.sweep()
+    }
+    this.#replacements.sweep(clock.now)
+  }
+
+  /** Finds where a datagram goes; the parameters are those of `DatagramSink.datagram`. */
+  route (from: PacketPeer, chunk: Buffer, frame: number, start: number, end: number, stamped: boolean): void {
+    const sender = from.identity!
+    const { now } = this.#hub.clock
+    const type = stamped ? TRANSPORT_DATA : classify(chunk, start, end)
+    switch (type) {
+      case TRANSPORT_DATA: {
+        const to = sender.sessions.lookUp(receiverIndex(chunk, start, type), now) ?? this.#theOther(sender)
+        if (to === undefined) return from.drop('no-session')
+        return this.#deliver(from, to, chunk, frame, start, end, stamped, false)
+      }
+      case OTHER: {
+        const to = this.#theOther(sender)
+        if (to === undefined) return from.drop('unroutable')
+        return this.#deliver(from, to, chunk, frame, start, end, stamped, false)
+      }
+      case HANDSHAKE_INITIATION:
+        return this.#routeInitiation(from, chunk, frame, start, end)
+      case HANDSHAKE_RESPONSE:
+        return this.#routeResponse(from, chunk, frame, start, end)
+      case COOKIE_REPLY: {
+        const to = sender.ownerOf(receiverIndex(chunk, start, type), now)
+        if (to === undefined) return from.drop('no-pending')
+        return this.#deliver(from, to, chunk, frame, start, end, stamped, true)
+      }
+    }
+  }
+
+  /** Writes what was gathered from the chunk that has just been read. */
+  flush (): void {
+    for (const queue of this.#gathered) queue.flush()
+    this.#gathered.length = 0
+  }
+
+  #deliver (from: PacketPeer, to: Identity, chunk: Buffer, frame: number, start: number, end: number, stamped: boolean, isHandshake: boolean): void {
+    const peer = to.peer
+    if (peer === undefined) return from.drop('peer-away')
+    if (peer.queue.add(chunk, frame, start, end, stamped, from.framing, isHandshake)) this.#gathered.push(peer.queue)
+  }
+
+  #routeInitiation (from: PacketPeer, chunk: Buffer, frame: number, start: number, end: number): void {
+    const sender = from.identity!
+    const { clock, counters } = this.#hub
+    if (!sender.mayInitiate(clock.now)) return from.drop('initiation-rate')
+    const found = this.#findResponder(sender, chunk, start)
+    if (found === 'over-budget') return from.drop('mac1-budget')
+    const responders = found === undefined ? this.#keylessBut(sender) : [found]
+    if (responders.length === 0) {
+      counters.initiations.unmatched++
+      return from.drop('no-responder')
+    }
+    if (found === undefined) counters.initiations.fannedOut++
+    else counters.initiations.unicast++
+    const index = senderIndex(chunk, start)
+    for (const responder of responders) {
+      const owner = responder.ownerOf(index, clock.now)
+      if (owner !== undefined && owner !== sender) {
+        from.drop('index-collision')
+      } else if (!sender.mayInitiateTo(responder, clock.now)) {
+        from.drop('initiation-rate')
+      } else {
+        responder.pending.add(index, sender, clock.now)
+        this.#deliver(from, responder, chunk, frame, start, end, false, true)
+      }
+    }
+  }
+
+  #routeResponse (from: PacketPeer, chunk: Buffer, frame: number, start: number, end: number): void {
+    const responder = from.identity!
+    const { now } = this.#hub.clock
+    const initiatorIndex = receiverIndex(chunk, start, HANDSHAKE_RESPONSE)
+    const initiator = responder.pending.senderOf(initiatorIndex, now)
+    if (initiator === undefined) return from.drop('no-pending')
+    const responderIndex = senderIndex(chunk, start)
+    const owner = initiator.ownerOf(responderIndex, now)
+    if (owner !== undefined && owner !== responder) return from.drop('index-collision')
+    responder.pending.remove(initiatorIndex)
+    responder.sessions.install(initiatorIndex, initiator, now)
+    initiator.sessions.install(responderIndex, responder, now)
+    initiator.met(responder)
+    responder.met(initiator)
+    this.#deliver(from, initiator, chunk, frame, start, end, false, true)
+  }
+
+  /** The identity whose public key the initiation was made for; undefined when it is none of the known keys. */
+  #findResponder (sender: Identity, chunk: Buffer, start: number): Identity | undefined | 'over-budget' {
+    const { now } = this.#hub.clock
+    const tested = new Set<Identity>([sender])
+    for (const group of [sender.partners, this.#byPublicKey.values()]) {
+      for (const candidate of group) {
+        const key = candidate.mac1Key
+        if (key === undefined || candidate.isRemoved || tested.has(candidate)) continue
+        if (!sender.mac1Tests.take(now) || !this.#mac1Tests.take(now)) return 'over-budget'
+        if (isAddressedTo(key, chunk, start)) return candidate
+        tested.add(candidate)
+      }
+    }
+  }
+
+  /** Those without a public key that are here, `sender` left out: an initiation may be for any of them. */
+  #keylessBut (sender: Identity): Identity[] {
+    return [...this.#keyless].filter((identity) => identity !== sender && identity.peer !== undefined)
+  }
+
+  /** In a channel of exactly two identities: the one that is not `identity`. */
+  #theOther (identity: Identity): Identity | undefined {
+    if (this.#identities.size !== 2) return undefined
+    for (const each of this.#identities.values()) {
+      if (each !== identity) return each
+    }
+  }
+
+  /** Those with the same id or the same public key: one of the two, or both. */
+  #identitiesReplacedBy ({ id, publicKey }: Admitted): Identity[] {
+    const byId = id === undefined ? undefined : this.#identities.get(id)
+    const byKey = publicKey === undefined ? undefined : this.#byPublicKey.get(publicKey.toString('base64'))
+    return [...new Set([byKey, byId])].filter((identity) => identity !== undefined)
+  }
+
+  /**
+   * The identity that `peer` takes on: the one that holds its public key keeps its sessions, also under a new id;
+   * else the one with its id, whose sessions are void when it comes with another key.
+   */
+  #identityFor (peer: PacketPeer): Identity {
+    const { admitted } = peer
+    const [known, ...others] = this.#identitiesReplacedBy(admitted)
+    for (const other of others) this.#remove(other)
+    const identity = known ?? new Identity(peer.id, admitted.id !== undefined, this.#hub.clock.now)
+    const isSameKey = admitted.publicKey === undefined
+      ? identity.publicKey === undefined
+      : identity.publicKey?.equals(admitted.publicKey) === true
+    if (known !== undefined) {
+      this.#unlist(known)
+      if (!isSameKey) known.sessions.clear()
+    }
+    identity.id = peer.id
+    if (!isSameKey) identity.publicKey = admitted.publicKey
+    this.#list(identity)
+    return identity
+  }
+
+  #list (identity: Identity): void {
+    this.#identities.set(identity.id, identity)
+    if (identity.publicKey === undefined) this.#keyless.add(identity)
+    else this.#byPublicKey.set(identity.publicKey.toString('base64'), identity)
+  }
+
+  #unlist (identity: Identity): void {
+    this.#identities.delete(identity.id)
+    this.#keyless.delete(identity)
+    if (identity.publicKey !== undefined) this.#byPublicKey.delete(identity.publicKey.toString('base64'))
+  }
+
+  #remove (identity: Identity): void {
+    this.#unlist(identity)
+    identity.isRemoved = true
+  }
+
+  /** Of those that are remembered without a tunnel, at most as many as a channel has peers; the oldest goes first. */
+  #boundAbsent (): void {
+    if (this.#identities.size - this.#attached <= this.#hub.options.maxChannelPeers) return
+    for (const identity of this.#identities.values()) {
+      if (identity.peer === undefined) return this.#remove(identity)
+    }
+  }
+}

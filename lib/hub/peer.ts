@@ -1,0 +1,130 @@
+import { randomUUID } from 'node:crypto'
+import type { Duplex } from 'node:stream'
+import type { CloseReason } from '../framing/close-reasons.ts'
+import type { Framing, FramingName } from '../framing/framing.ts'
+import type { Clock } from './clock.ts'
+import type { Counters } from './counters.ts'
+import type { HubOptions } from '../options.ts'
+
+/** What a channel is called; channels with different keys never meet. */
+export interface ChannelKey {
+  /** The URL pattern of the route, or what its option `scope` says. */
+  scope: string
+  name: string
+  /** `packet`: any number of peers exchange datagrams; `stream`: two tunnels are spliced. */
+  kind: 'packet' | 'stream'
+}
+
+/** What admission has found out about a tunnel. */
+export interface Admitted {
+  channel: ChannelKey
+  /** A given id makes the identity outlive its tunnel; without one it is random. */
+  id: string | undefined
+  /** The WireGuard public key, 32 bytes. */
+  publicKey: Buffer | undefined
+  /** What `identify` has given for the app's own use. */
+  context: unknown
+  /** The client's address; undefined on a unix socket. */
+  address: string | undefined
+  /** The upgrade token. */
+  protocol: string
+  /** Undefined for `raw`. */
+  framing: Framing | undefined
+  /** Whether the protocol lets the relay send keepalives, and expect some sign of life. */
+  hasKeepalive: boolean
+}
+
+/** Why a tunnel has ended: what the relay told the other side, or what it saw. */
+export type DetachReason = CloseReason |
+  /** The other side ended its stream. */
+  'ended' |
+  /** The connection broke. */
+  'lost' |
+  /** No second tunnel came to a stream channel in time. */
+  'pair-timeout' |
+  /** The other tunnel of a stream channel broke. */
+  'partner-lost'
+
+/** A peer as the hub shows it. */
+export interface PeerInfo {
+  id: string
+  channel: ChannelKey
+  address: string | undefined
+  protocol: string
+  framing: FramingName
+  /** As `wg pubkey` prints it. */
+  publicKey: string | undefined
+  context: unknown
+  attachedAt: Date
+  datagramsIn: number
+  datagramsOut: number
+  /** Bytes of the tunnel, framing included. */
+  bytesIn: number
+  bytesOut: number
+  /** Datagrams from or for this peer that went nowhere. */
+  drops: number
+}
+
+/** What all peers of a hub share. */
+export interface HubContext {
+  readonly options: Required<HubOptions>
+  readonly clock: Clock
+  readonly counters: Counters
+  detached: (peer: Peer, reason: DetachReason, text: string) => void
+}
+
+/** An admitted tunnel. */
+export abstract class Peer {
+  readonly id: string
+  readonly admitted: Admitted
+  readonly tunnel: Duplex
+  readonly hub: HubContext
+  readonly attachedAt = Date.now()
+  datagramsIn = 0
+  datagramsOut = 0
+  bytesIn = 0
+  bytesOut = 0
+  drops = 0
+  /** When the last byte came, by the hub's clock. */
+  receivedAt: number
+  /** Whether the peer has left its channel; its socket may still be open for a moment. */
+  isDetached = false
+
+  constructor (admitted: Admitted, tunnel: Duplex, hub: HubContext) {
+    this.id = admitted.id ?? randomUUID()
+    this.admitted = admitted
+    this.tunnel = tunnel
+    this.hub = hub
+    this.receivedAt = hub.clock.now
+  }
+
+  /** Leaves the channel at once, tells the other side why where the framing can, and ends the tunnel. */
+  abstract close (reason: DetachReason, text: string): void
+
+  /** Called once per tick: deadlines and keepalives. */
+  abstract sweep (): void
+
+  /** Asks the other side to come back later, and closes. */
+  shutDown (): void {
+    this.close('shutdown', 'the relay is shutting down')
+  }
+
+  info (): PeerInfo {
+    const { channel, address, protocol, framing, publicKey, context } = this.admitted
+    return {
+      id: this.id,
+      channel,
+      address,
+      protocol,
+      framing: framing?.name ?? 'raw',
+      publicKey: publicKey?.toString('base64'),
+      context,
+      attachedAt: new Date(this.attachedAt),
+      datagramsIn: this.datagramsIn,
+      datagramsOut: this.datagramsOut,
+      bytesIn: this.bytesIn,
+      bytesOut: this.bytesOut,
+      drops: this.drops
+    }
+  }
+}

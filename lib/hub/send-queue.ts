@@ -1,0 +1,200 @@
+import type { Duplex } from 'node:stream'
+import type { Framing } from '../framing/framing.ts'
+
+const MAX_BYTES = 256 * 1024
+const MAX_DATAGRAMS = 512
+/** What a queue that may go on writing hands to the socket at once, in bytes. */
+const WRITE_SIZE = 64 * 1024
+
+/** How a piece gets into the receiver's framing. */
+const VERBATIM = 0
+const ENCODE = 1
+const ENCODE_STAMPED = 2
+
+/** The counts that a queue keeps up to date: its peer's. */
+export interface SendCounters {
+  datagramsOut: number
+  bytesOut: number
+}
+
+/**
+ * What goes out to one peer. Datagrams found in one chunk are gathered and leave in one write: as the same memory
+ * when they lie next to each other in the receiver's framing, else copied together.
+ *
+ * While the socket is blocked, datagrams wait here as copies of their own, so that a few small ones cannot keep
+ * large chunks alive; WireGuard's handshake messages go first, and when there is no room the oldest data goes.
+ */
+export class SendQueue {
+  readonly #tunnel: Duplex
+  readonly #framing: Framing
+  readonly #counters: SendCounters
+  readonly #onDrop: (count: number) => void
+  // The pieces gathered from the current chunk, as parallel arrays: nothing is allocated for a piece.
+  #pieceCount = 0
+  #datagramCount = 0
+  readonly #sources: Buffer[] = []
+  readonly #starts: number[] = []
+  readonly #ends: number[] = []
+  readonly #modes: number[] = []
+  #handshakes: Buffer[] = []
+  #data: Buffer[] = []
+  #queuedBytes = 0
+  #owedControl: Buffer | undefined
+
+  /**
+   * @param onDrop called with the number of datagrams that were dropped because the queue was full
+   */
+  constructor (tunnel: Duplex, framing: Framing, counters: SendCounters, onDrop: (count: number) => void) {
+    this.#tunnel = tunnel
+    this.#framing = framing
+    this.#counters = counters
+    this.#onDrop = onDrop
+    tunnel.on('drain', () => this.#drain())
+  }
+
+  get isBlocked (): boolean {
+    return this.#tunnel.writableNeedDrain
+  }
+
+  /** Datagrams that wait for the socket. */
+  get length (): number {
+    return this.#handshakes.length + this.#data.length
+  }
+
+  /**
+   * Adds a datagram; the parameters are those of `DatagramSink.datagram`.
+   * @param framing what `source[frame..end)` is framed in
+   * @param isHandshake a WireGuard message that must not wait behind data
+   * @returns whether `flush` is owed
+   */
+  add (source: Buffer, frame: number, start: number, end: number, stamped: boolean, framing: Framing, isHandshake: boolean): boolean {
+    if (this.#tunnel.writableNeedDrain) {
+      this.#enqueue(source, frame, start, end, stamped, framing, isHandshake)
+      return false
+    }
+    const last = this.#pieceCount - 1
+    this.#datagramCount++
+    if (framing === this.#framing) {
+      if (last >= 0 && this.#modes[last] === VERBATIM && this.#ends[last] === frame && this.#sources[last] === source) {
+        this.#ends[last] = end
+        return false
+      }
+      this.#push(source, frame, end, VERBATIM)
+    } else {
+      this.#push(source, start, end, stamped ? ENCODE_STAMPED : ENCODE)
+    }
+    return last < 0
+  }
+
+  /** Writes what has been gathered. */
+  flush (): void {
+    const count = this.#pieceCount
+    if (count === 0) return
+    this.#counters.datagramsOut += this.#datagramCount
+    const bytes = count === 1 && this.#modes[0] === VERBATIM
+      ? this.#sources[0]!.subarray(this.#starts[0], this.#ends[0])
+      : this.#join(count)
+    this.#pieceCount = 0
+    this.#datagramCount = 0
+    this.#sources.length = 0
+    this.#write(bytes)
+  }
+
+  /**
+   * Sends a control frame or keepalive. While the socket is blocked only the newest is kept: it is owed, the
+   * earlier ones are not any more.
+   */
+  control (frame: Buffer): void {
+    if (this.#tunnel.writableNeedDrain) {
+      this.#owedControl = frame
+    } else {
+      this.flush()
+      this.#write(frame)
+    }
+  }
+
+  /** Forgets what waits. @returns how many datagrams that were */
+  clear (): number {
+    const count = this.length + this.#datagramCount
+    this.#handshakes = []
+    this.#data = []
+    this.#queuedBytes = 0
+    this.#owedControl = undefined
+    this.#pieceCount = 0
+    this.#datagramCount = 0
+    this.#sources.length = 0
+    return count
+  }
+
+  #push (source: Buffer, start: number, end: number, mode: number): void {
+    const index = this.#pieceCount++
+    this.#sources[index] = source
+    this.#starts[index] = start
+    this.#ends[index] = end
+    this.#modes[index] = mode
+  }
+
+  #join (count: number): Buffer {
+    let size = 0
+    for (let i = 0; i < count; i++) size += this.#ends[i]! - this.#starts[i]! + this.#framing.maxOverhead
+    const joined = Buffer.allocUnsafe(size)
+    let offset = 0
+    for (let i = 0; i < count; i++) {
+      const source = this.#sources[i]!
+      const mode = this.#modes[i]!
+      if (mode === VERBATIM) offset += source.copy(joined, offset, this.#starts[i], this.#ends[i])
+      else offset = this.#framing.encode(joined, offset, source, this.#starts[i]!, this.#ends[i]!, mode === ENCODE_STAMPED)
+    }
+    return joined.subarray(0, offset)
+  }
+
+  #enqueue (source: Buffer, frame: number, start: number, end: number, stamped: boolean, framing: Framing, isHandshake: boolean): void {
+    let bytes: Buffer
+    if (framing === this.#framing) {
+      bytes = Buffer.allocUnsafeSlow(end - frame)
+      source.copy(bytes, 0, frame, end)
+    } else {
+      bytes = Buffer.allocUnsafeSlow(end - start + this.#framing.maxOverhead)
+      bytes = bytes.subarray(0, this.#framing.encode(bytes, 0, source, start, end, stamped))
+    }
+    if (!this.#makeRoom(bytes.length)) return
+    this.#queuedBytes += bytes.length
+    ;(isHandshake ? this.#handshakes : this.#data).push(bytes)
+  }
+
+  /** Drops the oldest data until `size` more bytes fit; false when only handshake messages are left and the new one goes instead. */
+  #makeRoom (size: number): boolean {
+    while (this.#queuedBytes + size > MAX_BYTES || this.length >= MAX_DATAGRAMS) {
+      this.#onDrop(1)
+      const oldest = this.#data.shift()
+      if (oldest === undefined) return false
+      this.#queuedBytes -= oldest.length
+    }
+    return true
+  }
+
+  #drain (): void {
+    if (this.#owedControl !== undefined) {
+      const frame = this.#owedControl
+      this.#owedControl = undefined
+      this.#write(frame)
+    }
+    while (this.length > 0 && !this.#tunnel.writableNeedDrain) {
+      const batch: Buffer[] = []
+      let size = 0
+      for (const lane of [this.#handshakes, this.#data]) {
+        let taken = 0
+        while (taken < lane.length && size < WRITE_SIZE) size += lane[taken++]!.length
+        batch.push(...lane.splice(0, taken))
+      }
+      this.#queuedBytes -= size
+      this.#counters.datagramsOut += batch.length
+      this.#write(Buffer.concat(batch, size))
+    }
+  }
+
+  #write (bytes: Buffer): void {
+    this.#counters.bytesOut += bytes.length
+    this.#tunnel.write(bytes)
+  }
+}

@@ -1,0 +1,107 @@
+import type { Identity } from './identity.ts'
+
+/**
+ * The routing tables of one identity. All state belongs to an identity inside one channel, never to an index alone:
+ * an index is picked by the other side and can be forged. Times are by the hub's clock, in milliseconds.
+ */
+
+/** WireGuard refuses a key 180 s after its handshake; a little more covers what is still on its way. */
+const SESSION_LIFETIME = 240_000
+const MAX_SESSIONS = 1024
+const MAX_SESSIONS_PER_PAIR = 8
+const PENDING_LIFETIME = 15_000
+const MAX_PENDING_PER_SENDER = 256
+
+interface Session {
+  to: Identity
+  expiresAt: number
+  /** Grows with each use in the table; the smallest was not used for longest. */
+  lastUse: number
+}
+
+/** Where an identity's datagrams go: receiver index → identity. */
+export class SessionTable {
+  readonly #byIndex = new Map<number, Session>()
+  #uses = 0
+
+  get size (): number {
+    return this.#byIndex.size
+  }
+
+  lookUp (index: number, now: number): Identity | undefined {
+    const session = this.#byIndex.get(index)
+    if (session === undefined || session.expiresAt <= now || session.to.isRemoved) return undefined
+    session.lastUse = ++this.#uses
+    return session.to
+  }
+
+  install (index: number, to: Identity, now: number): void {
+    this.#byIndex.delete(index)
+    const toSame = [...this.#byIndex].filter(([, session]) => session.to === to)
+    if (toSame.length >= MAX_SESSIONS_PER_PAIR) this.#removeLeastUsed(toSame)
+    else if (this.#byIndex.size >= MAX_SESSIONS) this.#removeLeastUsed([...this.#byIndex])
+    this.#byIndex.set(index, { to, expiresAt: now + SESSION_LIFETIME, lastUse: ++this.#uses })
+  }
+
+  clear (): void {
+    this.#byIndex.clear()
+  }
+
+  /** Drops what has expired. @returns whether any session is left */
+  sweep (now: number): boolean {
+    for (const [index, session] of this.#byIndex) {
+      if (session.expiresAt <= now || session.to.isRemoved) this.#byIndex.delete(index)
+    }
+    return this.#byIndex.size > 0
+  }
+
+  #removeLeastUsed (sessions: Array<[number, Session]>): void {
+    const [index] = sessions.reduce((least, each) => each[1].lastUse < least[1].lastUse ? each : least)
+    this.#byIndex.delete(index)
+  }
+}
+
+interface Pending {
+  index: number
+  from: Identity
+  /** The table that holds it. */
+  heldBy: PendingInitiations
+  expiresAt: number
+}
+
+/** Initiations that were sent to one identity and may still be answered: sender index → who sent it. */
+export class PendingInitiations {
+  readonly #received = new Map<number, Pending>()
+  /** Those that this identity has sent to others, oldest first. */
+  readonly #sent = new Set<Pending>()
+
+  senderOf (index: number, now: number): Identity | undefined {
+    const pending = this.#received.get(index)
+    if (pending === undefined || pending.expiresAt <= now || pending.from.isRemoved) return undefined
+    return pending.from
+  }
+
+  /** Remembers one; of more than 256 that `from` has sent the oldest goes. */
+  add (index: number, from: Identity, now: number): void {
+    this.remove(index)
+    const sent = from.pending.#sent
+    const [oldest] = sent
+    if (sent.size >= MAX_PENDING_PER_SENDER) oldest!.heldBy.remove(oldest!.index)
+    const pending = { index, from, heldBy: this, expiresAt: now + PENDING_LIFETIME }
+    this.#received.set(index, pending)
+    sent.add(pending)
+  }
+
+  remove (index: number): void {
+    const pending = this.#received.get(index)
+    if (pending === undefined) return
+    this.#received.delete(index)
+    pending.from.pending.#sent.delete(pending)
+  }
+
+  sweep (now: number): void {
+    for (const [index, pending] of this.#received) {
+      if (pending.expiresAt <= now) this.remove(index)
+    }
+  }
+}

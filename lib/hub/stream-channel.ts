@@ -1,0 +1,175 @@
+import type { Duplex } from 'node:stream'
+import { errors } from '../errors.ts'
+import { endAndLinger } from '../linger.ts'
+import { Peer, type Admitted, type DetachReason, type HubContext } from './peer.ts'
+import { ReplacementLimit } from './replacement-limit.ts'
+import { abort, forward } from './splice.ts'
+
+/** What is read from a tunnel that waits, in bytes: without reading, nobody would notice that it has gone. */
+const MAX_WAITING_BYTES = 64 * 1024
+
+/** A peer of a stream channel: a bare tunnel that waits for another one, then the two are spliced. */
+class StreamPeer extends Peer {
+  readonly #channel: StreamChannel
+  #partner: StreamPeer | undefined
+  readonly #waitingSince: number
+  #waiting: Buffer[] = []
+  #hasEnded = false
+  #halfClosedAt: number | undefined
+
+  constructor (admitted: Admitted, tunnel: Duplex, channel: StreamChannel, hub: HubContext) {
+    super(admitted, tunnel, hub)
+    this.#channel = channel
+    this.#waitingSince = hub.clock.now
+    tunnel.on('error', (error) => this.#broken(error.message))
+    tunnel.on('close', () => this.#closed())
+    tunnel.on('end', this.#onWaitingEnd)
+    tunnel.on('data', this.#onWaitingData)
+  }
+
+  get isPaired (): boolean {
+    return this.#partner !== undefined
+  }
+
+  /** Splices this tunnel, which waited, with one that has come. */
+  join (other: StreamPeer): void {
+    this.#pairWith(other)
+    other.#pairWith(this)
+    for (const chunk of this.#waiting) other.#send(chunk)
+    this.#waiting = []
+    for (const [from, to] of [[this, other], [other, this]] as const) {
+      forward(from.tunnel, to.tunnel, (length) => {
+        from.#count(length)
+        to.bytesOut += length
+      })
+      from.tunnel.on('end', () => from.#ended())
+    }
+  }
+
+  override close (reason: DetachReason, text: string): void {
+    if (this.isDetached) return
+    this.#detach(reason, text)
+    endAndLinger(this.tunnel)
+    this.#partner?.breakOff()
+  }
+
+  /** The partner is gone before the stream was whole. */
+  breakOff (): void {
+    if (this.isDetached) return
+    this.#detach('partner-lost', 'the other tunnel broke')
+    abort(this.tunnel)
+  }
+
+  override sweep (): void {
+    const { clock, options } = this.hub
+    if (this.#partner === undefined && clock.now - this.#waitingSince > options.pairTimeout) {
+      return this.close('pair-timeout', `no second tunnel came within ${options.pairTimeout} ms`)
+    }
+    if (this.#halfClosedAt !== undefined && clock.now - this.#halfClosedAt > options.halfClosedTimeout) {
+      return this.close('idle', `one direction had ended ${options.halfClosedTimeout} ms ago`)
+    }
+    if (options.idleTimeout > 0 && clock.now - this.receivedAt > options.idleTimeout) {
+      this.close('idle', `nothing came for ${options.idleTimeout} ms`)
+    }
+  }
+
+  readonly #onWaitingData = (chunk: Buffer): void => {
+    this.#count(chunk.length)
+    this.#waiting.push(chunk)
+    if (this.bytesIn >= MAX_WAITING_BYTES) this.tunnel.pause()
+  }
+
+  readonly #onWaitingEnd = (): void => {
+    this.close('ended', 'the client left while it waited for the other tunnel')
+  }
+
+  #pairWith (partner: StreamPeer): void {
+    this.#partner = partner
+    this.tunnel.off('data', this.#onWaitingData)
+    this.tunnel.off('end', this.#onWaitingEnd)
+  }
+
+  #send (chunk: Buffer): void {
+    this.bytesOut += chunk.length
+    this.tunnel.write(chunk)
+  }
+
+  #count (length: number): void {
+    this.bytesIn += length
+    this.receivedAt = this.hub.clock.now
+  }
+
+  #ended (): void {
+    this.#hasEnded = true
+    this.#halfClosedAt ??= this.hub.clock.now
+  }
+
+  #broken (text: string): void {
+    if (this.isDetached) return
+    this.#detach('lost', text)
+    this.#partner?.breakOff()
+  }
+
+  /** The socket is closed: after both directions have ended, or because it broke. */
+  #closed (): void {
+    if (!this.#hasEnded || !this.tunnel.writableFinished) this.#broken('the connection was closed')
+    else if (!this.isDetached) this.#detach('ended', 'both directions have ended')
+  }
+
+  #detach (reason: DetachReason, text: string): void {
+    this.isDetached = true
+    this.#waiting = []
+    this.#channel.detach(this)
+    this.hub.detached(this, reason, text)
+  }
+}
+
+/** A channel in which two tunnels are spliced. */
+export class StreamChannel {
+  readonly #hub: HubContext
+  readonly #peers = new Set<StreamPeer>()
+  readonly #replacements = new ReplacementLimit()
+
+  constructor (hub: HubContext) {
+    this.#hub = hub
+  }
+
+  get isEmpty (): boolean {
+    return this.#peers.size === 0
+  }
+
+  get peers (): Peer[] {
+    return [...this.#peers]
+  }
+
+  /** @throws an error with a status when there is no room for one more tunnel */
+  checkRoom ({ id }: Admitted): void {
+    if (id !== undefined && this.#find(id) !== undefined) this.#replacements.count(id, this.#hub.clock.now)
+    else if (this.#peers.size >= 2) throw new errors.FST_RELAY_CHANNEL_PAIRED()
+  }
+
+  attach (admitted: Admitted, tunnel: Duplex): Peer {
+    const older = admitted.id === undefined ? undefined : this.#find(admitted.id)
+    older?.close('replaced', 'another tunnel has the same identity now')
+    const waiting = [...this.#peers].find((each) => !each.isPaired)
+    const peer = new StreamPeer(admitted, tunnel, this, this.#hub)
+    this.#peers.add(peer)
+    waiting?.join(peer)
+    return peer
+  }
+
+  detach (peer: StreamPeer): void {
+    this.#peers.delete(peer)
+  }
+
+  sweep (): void {
+    for (const peer of this.#peers) peer.sweep()
+    this.#replacements.sweep(this.#hub.clock.now)
+  }
+
+  #find (id: string): StreamPeer | undefined {
+    for (const peer of this.#peers) {
+      if (peer.id === id) return peer
+    }
+  }
+}

@@ -1,0 +1,76 @@
+import type {
+  FastifyBaseLogger, FastifyInstance, FastifyPluginCallback, FastifyTypeProvider, FastifyTypeProviderDefault,
+  RawReplyDefaultExpression, RawRequestDefaultExpression, RawServerBase, RawServerDefault
+} from 'fastify'
+import fp from 'fastify-plugin'
+import { errors } from './errors.ts'
+import { hubOptionsIn, type HubOptions } from './options.ts'
+import type { RelayHub } from './hub/hub.ts'
+import { defineRelayRoute, kRelayRoute, type RelayMethod, type RelayRouteOptions } from './relay-route.ts'
+import { RelayServer } from './relay-server.ts'
+
+/** The plugin's options: those of the hub, and with `path` those of one relay route. */
+export interface SpanzaRelayOptions extends HubOptions, RelayRouteOptions {
+  /** Mounts a relay route here; without it, registering opens nothing. */
+  path?: string
+}
+
+const spanzaRelay: FastifyPluginCallback<SpanzaRelayOptions> = (fastify, options, done) => {
+  try {
+    register(fastify, options)
+    done()
+  } catch (error) {
+    done(error as Error)
+  }
+}
+
+function register (fastify: FastifyInstance, options: SpanzaRelayOptions & { prefix?: string }): void {
+  const { path, prefix, ...rest } = options
+  if (prefix !== undefined) throw new errors.FST_RELAY_PREFIX()
+  const hubOptions: HubOptions = {}
+  for (const name of hubOptionsIn(rest)) {
+    hubOptions[name] = rest[name]!
+    delete rest[name]
+  }
+  if (!fastify.hasDecorator('relayHub')) decorate(fastify, hubOptions)
+  else if (Object.keys(hubOptions).length > 0) throw new errors.FST_RELAY_OPTIONS_TWICE(Object.keys(hubOptions).join(', '))
+  if (path !== undefined) fastify.relay(path, rest)
+}
+
+function decorate (fastify: FastifyInstance, hubOptions: HubOptions): void {
+  const server = new RelayServer(fastify, hubOptions)
+  fastify.decorate('relayHub', server.hub)
+  fastify.decorate('relay', function (this: FastifyInstance, path: string, options?: RelayRouteOptions) {
+    defineRelayRoute(this, server, path, options)
+    return this
+  } as FastifyInstance['relay'])
+  fastify.addHook('onRoute', ({ url, config, constraints }) => {
+    const isRelay = (config as { [kRelayRoute]?: true } | undefined)?.[kRelayRoute] === true
+    if (isRelay) server.routes.add(url, constraints !== undefined)
+  })
+}
+
+declare module 'fastify' {
+  interface FastifyInstance<
+    RawServer extends RawServerBase = RawServerDefault,
+    RawRequest extends RawRequestDefaultExpression<RawServer> = RawRequestDefaultExpression<RawServer>,
+    RawReply extends RawReplyDefaultExpression<RawServer> = RawReplyDefaultExpression<RawServer>,
+    Logger extends FastifyBaseLogger = FastifyBaseLogger,
+    TypeProvider extends FastifyTypeProvider = FastifyTypeProviderDefault
+  > {
+    relay: RelayMethod<RawServer, RawRequest, RawReply, Logger, TypeProvider>
+    relayHub: RelayHub
+  }
+}
+
+export default fp(spanzaRelay, { fastify: '5.x', name: 'fastify-spanza-relay' })
+export { errors, type RelayErrorCode } from './errors.ts'
+export type { HubOptions } from './options.ts'
+export type { Identified } from './admission/identity.ts'
+export type { ProtocolName } from './admission/protocols.ts'
+export type { CloseReason } from './framing/close-reasons.ts'
+export type { FramingName } from './framing/framing.ts'
+export type { DropReason } from './hub/counters.ts'
+export type { ChannelKey, DetachReason, PeerInfo } from './hub/peer.ts'
+export type { ChannelInfo, DetachInfo, HubEvents, HubStats, PeerSelector, RefusalInfo, RelayHub } from './hub/hub.ts'
+export type { RelayOptions, RelayRouteOptions } from './relay-route.ts'

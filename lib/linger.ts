@@ -1,0 +1,28 @@
+import type { Duplex } from 'node:stream'
+
+const LINGER_BYTES = 65536
+const LINGER_MS = 1000
+
+/**
+ * Ends a tunnel and lets the other side read what was written last: what still comes in is read and discarded,
+ * at most 64 KiB or for 1 s, then the tunnel is destroyed. Closing at once over unread bytes would send a RST,
+ * which can take away what the other side has not read yet.
+ * @param finalBytes written before the end
+ */
+export function endAndLinger (tunnel: Duplex, finalBytes?: Buffer): void {
+  if (tunnel.destroyed) return
+  const timer = setTimeout(() => tunnel.destroy(), LINGER_MS)
+  let discarded = 0
+  tunnel.on('close', () => clearTimeout(timer))
+  tunnel.on('data', (chunk: Buffer) => {
+    discarded += chunk.length
+    if (discarded > LINGER_BYTES) tunnel.destroy()
+  })
+  tunnel.on('end', () => {
+    if (tunnel.writableFinished) tunnel.destroy()
+    else tunnel.on('finish', () => tunnel.destroy())
+  })
+  if (finalBytes !== undefined) tunnel.end(finalBytes)
+  else tunnel.end()
+  tunnel.resume()
+}

@@ -1,0 +1,86 @@
+import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
+import { isIP } from 'node:net'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { HandshakeLimits } from './admission/limits.ts'
+import { checkForm } from './admission/handshake.ts'
+import { UntrustedProxyCheck } from './admission/client-address.ts'
+import { claimUpgrades, type Claimant } from './entrance/arbiter.ts'
+import { Handshake, retryAfter, type Refusal } from './entrance/http1.ts'
+import { RelayRoutes } from './entrance/relay-routes.ts'
+import { errors } from './errors.ts'
+import { RelayHub } from './hub/hub.ts'
+import type { HubOptions } from './options.ts'
+
+/** What one Fastify server has for its relay routes: the claim on upgrades, the handshakes under way, and the hub. */
+export class RelayServer implements Claimant {
+  readonly hub: RelayHub
+  readonly routes: RelayRoutes
+  readonly proxyCheck = new UntrustedProxyCheck()
+  readonly #fastify: FastifyInstance
+  readonly #limits: HandshakeLimits
+  /** The unfinished handshakes, each with what to call when it has finished. */
+  readonly #handshakes = new Map<Handshake, () => void>()
+  readonly #releaseClaim: () => void
+
+  /** @throws FST_RELAY_OPTION */
+  constructor (fastify: FastifyInstance, options: HubOptions) {
+    this.#fastify = fastify
+    this.hub = new RelayHub(options, fastify.log)
+    this.#limits = new HandshakeLimits(this.hub.options)
+    this.routes = new RelayRoutes(fastify)
+    this.#releaseClaim = claimUpgrades(fastify.server as Server, this)
+    fastify.addHook('onRequest', (request, reply, done) => done(this.#limit(request, reply)))
+    fastify.addHook('preClose', async () => await this.#close())
+  }
+
+  claims (request: IncomingMessage): boolean {
+    return this.routes.has(request)
+  }
+
+  upgrade (request: IncomingMessage, stream: unknown, head: Buffer): void {
+    // Node 26 brings a wrapper of the socket where a body was announced; what is refused is answered on the socket.
+    const socket = request.socket ?? (stream as Socket)
+    const { remoteAddress } = socket
+    const handshake: Handshake = new Handshake(request, socket, head, (refusal) => this.#settled(handshake, refusal, remoteAddress))
+    this.#handshakes.set(handshake, () => {})
+    if (this.hub.isClosing) return handshake.refuse(new errors.FST_RELAY_CLOSING())
+    const malformed = checkForm(request)
+    if (malformed !== undefined) return handshake.refuse(malformed)
+    const { handshakeTimeout } = this.hub.options
+    handshake.dispatch(
+      (raw, response) => this.#route(raw, response), handshakeTimeout, new errors.FST_RELAY_HANDSHAKE_TIMEOUT(handshakeTimeout))
+  }
+
+  #route (request: IncomingMessage, response: ServerResponse): void {
+    this.#fastify.routing(request, response)
+  }
+
+  /** The limits per client address, before any hook that was added later. */
+  #limit (request: FastifyRequest, reply: FastifyReply): Error | undefined {
+    const handshake = Handshake.of(request.raw)
+    if (handshake === undefined || !this.#handshakes.has(handshake)) return
+    const address = isIP(request.ip ?? '') === 0 ? undefined : request.ip
+    const begun = this.#limits.begin(address, performance.now())
+    if (typeof begun !== 'function') {
+      handshake.note(begun)
+      reply.headers(retryAfter(begun.statusCode!))
+      return begun
+    }
+    this.#handshakes.set(handshake, begun)
+  }
+
+  #settled (handshake: Handshake, refusal: Refusal | undefined, address: string | undefined): void {
+    this.#handshakes.get(handshake)!()
+    this.#handshakes.delete(handshake)
+    if (refusal === undefined) return
+    this.hub.refused({ ...refusal, address, path: handshake.request.url!.split('?', 1)[0]! })
+  }
+
+  async #close (): Promise<void> {
+    const closed = this.hub.close()
+    for (const handshake of this.#handshakes.keys()) handshake.interrupt(new errors.FST_RELAY_CLOSING())
+    await closed
+    this.#releaseClaim()
+  }
+}

@@ -1,0 +1,35 @@
+/**
+ * A rate limit: `perSecond` on average, `burst` at once. Times are in milliseconds of any clock that does not go back.
+ */
+export class TokenBucket {
+  readonly #perMs: number
+  readonly #burst: number
+  #tokens: number
+  #filledAt: number
+
+  constructor (perSecond: number, burst: number, now: number) {
+    this.#perMs = perSecond / 1000
+    this.#burst = burst
+    this.#tokens = burst
+    this.#filledAt = now
+  }
+
+  /** Takes one token; false when there is none. */
+  take (now: number): boolean {
+    this.#fill(now)
+    if (this.#tokens < 1) return false
+    this.#tokens--
+    return true
+  }
+
+  /** Whether nothing has been taken that has not come back since. */
+  isFull (now: number): boolean {
+    this.#fill(now)
+    return this.#tokens === this.#burst
+  }
+
+  #fill (now: number): void {
+    this.#tokens = Math.min(this.#burst, this.#tokens + (now - this.#filledAt) * this.#perMs)
+    this.#filledAt = now
+  }
+}
