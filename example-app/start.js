@@ -1,0 +1,38 @@
+import { randomBytes } from 'node:crypto'
+import { readFile } from 'node:fs/promises'
+import { buildApp } from './app.js'
+
+// PORT and HOST say where to listen. DEVICES names a JSON file with the devices (see buildApp); without it two are
+// made up, with tokens that are good until the next start.
+const { PORT = '3000', HOST = '127.0.0.1', DEVICES } = process.env
+
+const devices = DEVICES === undefined
+  ? ['alice', 'bob'].map((id) => ({ id, networks: ['home'], token: randomBytes(24).toString('base64url') }))
+  : JSON.parse(await readFile(DEVICES, 'utf8'))
+
+const app = await buildApp(devices, { logger: { transport: { target: 'pino-pretty' } } })
+const url = await app.listen({ port: Number(PORT), host: HOST })
+
+for (const signal of ['SIGINT', 'SIGTERM']) {
+  process.once(signal, () => app.close().then(() => process.exit(0)))
+}
+
+if (DEVICES === undefined) {
+  const [alice, bob] = devices
+  const connect = ({ token }, port) =>
+    `SPANZA_TOKEN=${token} npx spanza connect ${url}/relay/home --listen 127.0.0.1:${port}`
+  console.log(`
+The example app is at ${url}. What to try next:
+
+  curl ${url}/api/health
+  curl -H 'Authorization: Bearer ${alice.token}' ${url}/api/peers
+
+  Two sidecars, each in a terminal of its own in this folder:
+
+  ${connect(alice, 51821)}
+  ${connect(bob, 51822)}
+
+  They join the UDP ports 51821 and 51822 through the relay: set each as the Endpoint of the peer in a WireGuard
+  configuration, or send a datagram by hand. README.md shows the whole way.
+`)
+}
