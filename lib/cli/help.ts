@@ -1,0 +1,34 @@
+export const help = `Usage: spanza connect <url> [options]
+
+Joins a local UDP port, for WireGuard to use as its endpoint, to a relay.
+
+  --listen <address:port>   the local UDP port (default 127.0.0.1:51821)
+  --forward <host:port>     where datagrams from the relay go; without it, back to
+                            whoever on this machine sent the last one. Needed when
+                            --listen is not a loopback address
+  --token-file <file>       the token to show the relay; read anew for each attempt.
+                            Without it, the environment variable SPANZA_TOKEN
+  --header <'Name: value'>  a further header; can be given more than once
+  --framing <list>          what to offer, the preferred one first (default wg,len16)
+  --host <name>             the Host header, if it is not the URL's
+  --servername <name>       the name for TLS, if it is neither --host nor the URL's
+  --ca <file>               the certificates to trust in place of the built-in ones (PEM)
+  --cert <file>             this side's certificate (PEM)
+  --key <file>              this side's private key (PEM)
+  --insecure                do not check the relay's certificate
+  --retry-replaced          connect again also when another device with the same
+                            identity has taken the place
+  --json                    one JSON object a line, with event and time
+  --version
+  -h, --help
+
+Lines about the connection go to standard output, errors to standard error.
+
+Exit codes:
+  0  stopped by SIGINT or SIGTERM
+  1  an unexpected error, such as a local port that is taken
+  2  the command line cannot be used
+  3  the relay refused, and would again; or what answered is no relay
+  4  another device with the same identity took the place
+  5  the relay closed the connection for good, for instance by its operator
+`

@@ -1,0 +1,74 @@
+import { BACKOFF_MAX_MS } from '../client/backoff.ts'
+import type { SidecarEvents, SidecarStop, UdpSidecar } from '../client/sidecar.ts'
+import { formatHostPort } from '../client/udp-address.ts'
+
+/** Takes one line, without its end. */
+export type WriteLine = (line: string) => void
+
+/** Why a connection ended, in words; a reason that is not here is shown by its name. */
+const words: Record<string, string> = {
+  'protocol-error': 'one side could not read what the other sent',
+  unstamped: 'transport data without its length was sent',
+  replaced: 'another device with the same identity took the place',
+  idle: 'nothing was heard for too long',
+  'write-deadline': 'the relay could not get rid of its data to this side',
+  disconnected: 'the relay’s operator ended it',
+  shutdown: 'the relay is shutting down',
+  'target-failed': 'what is behind the relay failed',
+  limit: 'a limit of the relay was reached',
+  lost: 'the network connection broke'
+}
+
+function explain (reason: string, text: string): string {
+  const said = words[reason] ?? reason
+  return text === '' ? said : `${said} (${text})`
+}
+
+function seconds (ms: number): string {
+  return `${(ms / 1000).toFixed(1)} s`
+}
+
+/** Writes a line for each event, for people. */
+export function reportText (sidecar: UdpSidecar, url: string, write: WriteLine): void {
+  let lastFailure = ''
+  let lastFailureAt = 0
+  sidecar.on('listening', ({ address, port }) => write(`Listening on ${formatHostPort({ host: address, port })} (UDP), connecting to ${url}`))
+  sidecar.on('connect', ({ framing }) => {
+    lastFailure = ''
+    write(`Connected to ${url} (framing ${framing})`)
+  })
+  sidecar.on('drain', ({ afterMs }) => write(`The relay asks to connect anew in ${seconds(afterMs)}`))
+  sidecar.on('lost', ({ reason, text, retryIn }) => {
+    if (reason === 'drained') write(`Disconnected as the relay asked; connecting anew in ${seconds(retryIn)}`)
+    else write(`Connection lost: ${explain(reason, text)}; next attempt in ${seconds(retryIn)}`)
+  })
+  sidecar.on('retry', ({ text, retryIn }) => {
+    // A relay that is down for a night would fill the log with the same line.
+    const now = performance.now()
+    if (text === lastFailure && now - lastFailureAt < BACKOFF_MAX_MS) return
+    lastFailure = text
+    lastFailureAt = now
+    write(`${text}; next attempt in ${seconds(retryIn)}`)
+  })
+}
+
+/** Writes a JSON object for each event. */
+export function reportJson (sidecar: UdpSidecar, write: WriteLine): void {
+  const line = (event: keyof SidecarEvents, fields: object) => write(JSON.stringify({ event, time: new Date().toISOString(), ...fields }))
+  sidecar.on('listening', ({ address, port }) => line('listening', { address, port }))
+  sidecar.on('connect', (info) => line('connect', info))
+  sidecar.on('drain', (info) => line('drain', info))
+  sidecar.on('lost', (info) => line('lost', info))
+  sidecar.on('retry', ({ error, ...info }) => line('retry', { ...info, ...errorFields(error) }))
+  sidecar.on('stop', ({ error, ...info }) => line('stop', { ...info, ...(error === undefined ? {} : errorFields(error)) }))
+}
+
+/** The final line, for people. */
+export function stopText ({ reason, text }: SidecarStop): string {
+  return reason === undefined ? text : `The connection was closed for good: ${explain(reason, text)}`
+}
+
+function errorFields (error: Error) {
+  const { code, statusCode, relayCode, retryAfter } = error as Error & Record<string, unknown>
+  return { code, ...(code === 'FST_RELAY_REFUSED' ? { statusCode, relayCode, retryAfter } : {}) }
+}

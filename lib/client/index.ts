@@ -1,0 +1,14 @@
+/** The client, usable without Fastify. */
+export { connect } from './connect.ts'
+export { RelayConnection } from './relay-connection.ts'
+export { UdpSidecar } from './sidecar.ts'
+export { errors } from '../errors.ts'
+export type { RelayErrorCode } from '../errors.ts'
+export type { CloseReason } from '../framing/close-reasons.ts'
+export type { ConnectOptions, DatagramFraming, RawConnectOptions, TlsOptions, TransportOptions } from './options.ts'
+export type { RelayRefusedError } from './refusal.ts'
+export type {
+  ConnectionDropReason, ConnectionEnd, ConnectionEndReason, ConnectionStats, RelayConnectionEvents
+} from './relay-connection.ts'
+export type { SidecarDropReason, SidecarEvents, SidecarOptions, SidecarStats, SidecarStop, TokenSource } from './sidecar.ts'
+export type { UdpDropReason } from './udp-port.ts'

@@ -1,0 +1,265 @@
+import { validateHeaderName, validateHeaderValue } from 'node:http'
+import { isIP } from 'node:net'
+import type { Duplex } from 'node:stream'
+import { createSecureContext, type ConnectionOptions } from 'node:tls'
+import { inspect } from 'node:util'
+import { errors } from '../errors.ts'
+import { MAX_DATAGRAM_SIZE } from '../wireguard.ts'
+
+/** The framings that carry datagrams. */
+export type DatagramFraming = 'wg' | 'len16'
+
+/** What of Node's TLS options can be given; the rest follows from the URL, `host` and `servername`. */
+export type TlsOptions = Pick<ConnectionOptions,
+  'ca' | 'cert' | 'key' | 'pfx' | 'passphrase' | 'crl' | 'rejectUnauthorized' | 'checkServerIdentity' |
+  'ciphers' | 'ecdhCurve' | 'sigalgs' | 'minVersion' | 'maxVersion'>
+
+/** How to reach a relay, with any framing. */
+export interface TransportOptions {
+  /**
+   * Further header fields of the request; names are sent in the case given, a list as one line for each value.
+   * Not `Host`, `Connection`, `Upgrade`, `Spanza-Framing` and those of a body.
+   */
+  headers?: Record<string, string | readonly string[]>
+  /** Sent as `Authorization: Bearer …`. */
+  token?: string
+  /** The Host header, a name with or without a port, and with it the default of `servername`. Default: the URL's. */
+  host?: string
+  /** The name that TLS asks for (SNI) and checks the certificate against. Default: the name in `host`, or the URL's. */
+  servername?: string
+  /** For `https:` only, and not together with `createConnection`. `ca` stands in place of the built-in list. */
+  tls?: TlsOptions
+  /**
+   * Gives the connection to speak HTTP/1.1 on, connected or connecting, in place of TCP or TLS to the URL's
+   * host. With an `https:` URL too it is used as it is: TLS is then its own affair. Called once an attempt.
+   */
+  createConnection?: () => Duplex
+  /** Gives up connecting: the promise rejects with the signal's reason. Of no effect once connected. */
+  signal?: AbortSignal
+  /** For everything from the name's resolution to the relay's answer: 1 to 2147483647 ms, default 10000. */
+  handshakeTimeout?: number
+}
+
+/** Options of `connect` for a tunnel of datagrams. */
+export interface ConnectOptions extends TransportOptions {
+  /** What to offer, the preferred one first. Default: `['wg', 'len16']`. */
+  framings?: readonly DatagramFraming[]
+  /** Received datagrams above this many bytes are skipped and counted: 1 to 65535, default 65535. */
+  maxPacketSize?: number
+  /** Idle time after which a keepalive is sent, give or take a tenth: 1 to 2147483647 ms, default 25000. */
+  keepaliveInterval?: number
+  /** Time without a byte from the relay after which the tunnel is closed: more than `keepaliveInterval`, default 75000 ms. */
+  keepaliveTimeout?: number
+}
+
+/** Options of `connect` for a tunnel of bytes. */
+export interface RawConnectOptions extends TransportOptions {
+  framings: 'raw'
+}
+
+/** The options of one attempt, checked, with all defaults. */
+export interface ConnectPlan {
+  readonly href: string
+  readonly secure: boolean
+  readonly hostname: string
+  readonly port: number
+  readonly path: string
+  /** All header fields of the request, in the order they are sent. */
+  readonly headers: Record<string, string | readonly string[]>
+  readonly servername: string | undefined
+  readonly tls: TlsOptions
+  readonly createConnection: (() => Duplex) | undefined
+  readonly signal: AbortSignal | undefined
+  readonly handshakeTimeout: number
+  readonly framings: 'raw' | readonly DatagramFraming[]
+  readonly maxPacketSize: number
+  readonly keepaliveInterval: number
+  readonly keepaliveTimeout: number
+}
+
+const DEFAULT_FRAMINGS: readonly DatagramFraming[] = ['wg', 'len16']
+const DEFAULT_HANDSHAKE_TIMEOUT_MS = 10_000
+const DEFAULT_KEEPALIVE_INTERVAL_MS = 25_000
+const DEFAULT_KEEPALIVE_TIMEOUT_MS = 75_000
+
+/** The longest time that Node's timers keep, in milliseconds. */
+export const MAX_TIMER_MS = 0x7fffffff
+
+/** Header fields that the handshake itself writes, or that would give the request a body. */
+const RESERVED_HEADERS: Record<string, string> = {
+  host: 'the option host',
+  connection: 'nothing: the handshake needs its own',
+  upgrade: 'nothing: the handshake needs its own',
+  'spanza-framing': 'the option framings',
+  'content-length': 'nothing: the request has no body',
+  'transfer-encoding': 'nothing: the request has no body',
+  trailer: 'nothing: the request has no body',
+  te: 'nothing: the request has no body',
+  expect: 'nothing: the request has no body'
+}
+
+/** The error for an option that cannot be used, naming it and its value. */
+export function optionError (name: string, expected: string, value: unknown): Error {
+  return errors.FST_RELAY_CLIENT_OPTION(name, expected, inspect(value, { depth: 0, maxStringLength: 200, breakLength: Infinity }))
+}
+
+/** An integer option in a range, or its default. */
+export function integerOption (name: string, value: unknown, fallback: number, min: number, max: number): number {
+  if (value === undefined) return fallback
+  if (!Number.isInteger(value) || (value as number) < min || (value as number) > max) {
+    throw optionError(name, `an integer from ${min} to ${max}`, value)
+  }
+  return value as number
+}
+
+/**
+ * Checks the arguments of `connect` and works out what to send.
+ * @throws FST_RELAY_CLIENT_OPTION naming the option and its value
+ */
+export function planConnect (url: string | URL, options: ConnectOptions | RawConnectOptions): ConnectPlan {
+  if (typeof options !== 'object' || options === null) throw optionError('options', 'an object', options)
+  const { protocol, hostname, port, host, pathname, search, href } = checkUrl(url)
+  const secure = protocol === 'https:'
+  const framings = checkFramings(options.framings)
+  const bareHostname = withoutBrackets(hostname)
+  const hostHeader = options.host === undefined ? host : checkHost(options.host)
+  const datagramOptions: Partial<ConnectOptions> = framings === 'raw' ? {} : options as ConnectOptions
+  const keepaliveInterval = integerOption('keepaliveInterval', datagramOptions.keepaliveInterval, DEFAULT_KEEPALIVE_INTERVAL_MS, 1, MAX_TIMER_MS)
+  const keepaliveTimeout = integerOption('keepaliveTimeout', datagramOptions.keepaliveTimeout, DEFAULT_KEEPALIVE_TIMEOUT_MS, 1, MAX_TIMER_MS)
+  if (keepaliveTimeout <= keepaliveInterval) {
+    throw optionError('keepaliveTimeout', `more than keepaliveInterval (${keepaliveInterval})`, keepaliveTimeout)
+  }
+  if (options.createConnection !== undefined && typeof options.createConnection !== 'function') {
+    throw optionError('createConnection', 'a function', options.createConnection)
+  }
+  if (options.signal !== undefined && !(options.signal instanceof AbortSignal)) {
+    throw optionError('signal', 'an AbortSignal', options.signal)
+  }
+  return {
+    href,
+    secure,
+    hostname: bareHostname,
+    port: port === '' ? (secure ? 443 : 80) : Number(port),
+    path: pathname + search,
+    headers: {
+      Host: hostHeader,
+      Connection: 'Upgrade',
+      Upgrade: 'spanza',
+      ...(framings === 'raw' ? {} : { 'Spanza-Framing': framings.join(', ') }),
+      ...checkHeaders(options.headers, options.token)
+    },
+    servername: checkServername(options.servername, hostHeader, bareHostname),
+    tls: checkTls(options, secure),
+    createConnection: options.createConnection,
+    signal: options.signal,
+    handshakeTimeout: integerOption('handshakeTimeout', options.handshakeTimeout, DEFAULT_HANDSHAKE_TIMEOUT_MS, 1, MAX_TIMER_MS),
+    framings,
+    maxPacketSize: integerOption('maxPacketSize', datagramOptions.maxPacketSize, MAX_DATAGRAM_SIZE, 1, MAX_DATAGRAM_SIZE),
+    keepaliveInterval,
+    keepaliveTimeout
+  }
+}
+
+function checkUrl (value: string | URL): URL {
+  let url
+  try {
+    url = new URL(value)
+  } catch {
+    throw optionError('url', 'an http: or https: URL', value)
+  }
+  if (url.username !== '' || url.password !== '') {
+    url.username = url.password = ''
+    throw optionError('url', 'without user name and password (give a token or headers)', `${url.href}, which had them`)
+  }
+  if (url.protocol !== 'http:' && url.protocol !== 'https:') throw optionError('url', 'an http: or https: URL', url.href)
+  return url
+}
+
+function checkFramings (value: unknown): 'raw' | readonly DatagramFraming[] {
+  if (value === undefined) return DEFAULT_FRAMINGS
+  if (value === 'raw') return value
+  const valid = Array.isArray(value) && value.length > 0 && new Set(value).size === value.length &&
+    value.every((name) => name === 'wg' || name === 'len16')
+  if (!valid) throw optionError('framings', "'raw', or a list of 'wg' and 'len16', each at most once", value)
+  return [...value]
+}
+
+function checkHost (value: unknown): string {
+  if (typeof value === 'string' && /^[^\s/\\?#@]+$/.test(value) && URL.canParse(`http://${value}`)) return value
+  throw optionError('host', 'a host name with or without a port', value)
+}
+
+function checkServername (value: unknown, hostHeader: string, hostname: string): string | undefined {
+  if (value === undefined) {
+    const fromHost = withoutBrackets(new URL(`http://${hostHeader}`).hostname)
+    // TLS asks for names only; with an address the certificate is checked against the address connected to.
+    if (isIP(fromHost) === 0) return fromHost
+    return isIP(hostname) === 0 ? hostname : undefined
+  }
+  if (typeof value === 'string' && /^[\w.-]+$/.test(value) && isIP(value) === 0) return value
+  throw optionError('servername', 'a host name, without a port and no address', value)
+}
+
+function checkTls (options: TransportOptions, secure: boolean): TlsOptions {
+  const { tls } = options
+  if (tls === undefined) return {}
+  if (typeof tls !== 'object' || tls === null) throw optionError('tls', 'an object', tls)
+  if (options.createConnection !== undefined) throw optionError('tls', 'absent with createConnection, which does TLS itself', tls)
+  if (!secure) throw optionError('tls', 'absent with an http: URL', tls)
+  try {
+    createSecureContext(tls)
+  } catch (error) {
+    // Not the value: it holds a private key.
+    throw optionError('tls', 'what Node can make a TLS context of', (error as Error).message)
+  }
+  return tls
+}
+
+function checkHeaders (headers: unknown, token: unknown): Record<string, string | readonly string[]> {
+  const checked: Record<string, string | readonly string[]> = {}
+  const seen = new Set<string>()
+  if (token !== undefined) {
+    // Never the token itself in a message.
+    if (typeof token !== 'string' || token === '') throw optionError('token', 'a string that is not empty', typeof token)
+    if (!isHeaderValue('Authorization', token)) throw optionError('token', 'printable', 'one with characters that no header may have')
+    checked['Authorization'] = `Bearer ${token}`
+    seen.add('authorization')
+  }
+  if (headers === undefined) return checked
+  if (typeof headers !== 'object' || headers === null || Array.isArray(headers)) throw optionError('headers', 'an object', headers)
+  for (const [name, value] of Object.entries(headers)) {
+    const key = name.toLowerCase()
+    const instead = RESERVED_HEADERS[key]
+    if (instead !== undefined) throw optionError(`headers['${name}']`, `absent; use ${instead}`, value)
+    if (seen.has(key)) {
+      throw optionError(`headers['${name}']`, key === 'authorization' && token !== undefined ? 'absent with a token' : 'given once', 'given twice')
+    }
+    seen.add(key)
+    try {
+      validateHeaderName(name)
+    } catch {
+      throw optionError('headers', 'an object of valid header names', name)
+    }
+    const values: readonly unknown[] = Array.isArray(value) ? value : [value]
+    // The value may be a secret as well.
+    if (values.length === 0 || !values.every((line) => isHeaderValue(name, line))) {
+      throw optionError(`headers['${name}']`, 'a string, or a list of strings, that a header may have', typeof value)
+    }
+    checked[name] = value as string | readonly string[]
+  }
+  return checked
+}
+
+function isHeaderValue (name: string, value: unknown): boolean {
+  if (typeof value !== 'string') return false
+  try {
+    validateHeaderValue(name, value)
+    return true
+  } catch {
+    return false
+  }
+}
+
+function withoutBrackets (hostname: string): string {
+  return hostname.startsWith('[') ? hostname.slice(1, -1) : hostname
+}

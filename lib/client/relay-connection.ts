@@ -1,0 +1,224 @@
+import { EventEmitter } from 'node:events'
+import { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
+import { closeReasonOf, closeReasons, type CloseReason } from '../framing/close-reasons.ts'
+import type { DatagramSink, Decoder, Framing } from '../framing/framing.ts'
+import { CLOSING, DRAIN, PING, pong, readClosing, readDrain } from '../framing/wg.ts'
+import { endAndLinger } from '../linger.ts'
+import { clearReserved } from '../wireguard.ts'
+import { describeError } from './describe-error.ts'
+import { Liveness } from './liveness.ts'
+import type { DatagramFraming } from './options.ts'
+import { Sender } from './sender.ts'
+
+/**
+ * Why a connection ended: a reason that one side gave (see `CloseReason`), or
+ * - `closed`: this side called `close()`
+ * - `lost`: it ended without a word, or with a network error
+ * - `unknown`: the relay gave a reason that this version has no name for
+ */
+export type ConnectionEndReason = CloseReason | 'closed' | 'lost' | 'unknown'
+
+/** How a connection ended. */
+export interface ConnectionEnd {
+  reason: ConnectionEndReason
+  /** More about it, for people; without control characters, and possibly empty. */
+  text: string
+  /** Whether connecting again makes sense. */
+  retry: boolean
+  /** The code of the closing frame, if one side sent one. */
+  code?: number
+}
+
+/**
+ * Why a datagram went nowhere. When sending: `too-large` (for the relay), `empty`, `queue-full` (the socket has
+ * been blocked for long), `closed`. When receiving: `received-too-large` (above `maxPacketSize`),
+ * `received-empty`, `no-listener` (nobody listens to `message`).
+ */
+export type ConnectionDropReason =
+  'too-large' | 'empty' | 'queue-full' | 'closed' | 'received-too-large' | 'received-empty' | 'no-listener'
+
+/** Counters of a connection; bytes are those of the datagrams, without framing. */
+export interface ConnectionStats {
+  datagramsIn: number
+  datagramsOut: number
+  bytesIn: number
+  bytesOut: number
+  drops: Record<ConnectionDropReason, number>
+}
+
+export interface RelayConnectionEvents {
+  /** One datagram. It is a view of received memory that nothing else uses; keep a copy if it is kept for long. */
+  message: [datagram: Buffer]
+  /** The relay asks to connect anew after so many milliseconds. */
+  draining: [afterMs: number]
+  /** The connection has ended; exactly once. */
+  close: [end: ConnectionEnd]
+}
+
+export interface RelayConnectionSettings {
+  framing: Framing
+  /** Limits of both directions, in bytes. */
+  maxPacketSize: { send: number, receive: number }
+  keepaliveInterval: number
+  keepaliveTimeout: number
+}
+
+/**
+ * A tunnel of datagrams to a relay, made by `connect`. What the relay sends is read from the turn of the event
+ * loop after `connect` has resolved, so listeners added right then miss nothing.
+ */
+export class RelayConnection extends EventEmitter<RelayConnectionEvents> {
+  /** How datagrams travel on this connection. */
+  readonly framing: DatagramFraming
+  /** The largest datagram that the relay takes, in bytes. */
+  readonly maxPacketSize: number
+  readonly #tunnel: Duplex
+  readonly #framing: Framing
+  readonly #decoder: Decoder
+  readonly #sender: Sender
+  readonly #liveness: Liveness
+  /** Memory read by a socket is ours alone; a stream that someone else made may pass on shared memory. */
+  readonly #ownsChunks: boolean
+  readonly #stats: ConnectionStats = {
+    datagramsIn: 0,
+    datagramsOut: 0,
+    bytesIn: 0,
+    bytesOut: 0,
+    drops: {
+      'too-large': 0,
+      empty: 0,
+      'queue-full': 0,
+      closed: 0,
+      'received-too-large': 0,
+      'received-empty': 0,
+      'no-listener': 0
+    }
+  }
+
+  #end: ConnectionEnd | undefined
+  #error: Error | undefined
+
+  /** @param tunnel just upgraded, and not read from yet */
+  constructor (tunnel: Duplex, { framing, maxPacketSize, keepaliveInterval, keepaliveTimeout }: RelayConnectionSettings) {
+    super()
+    this.framing = framing.name
+    this.maxPacketSize = maxPacketSize.send
+    this.#tunnel = tunnel
+    this.#framing = framing
+    this.#ownsChunks = tunnel instanceof Socket
+    this.#decoder = framing.createDecoder(this.#sink(), { maxPacketSize: maxPacketSize.receive })
+    const liveness = new Liveness({
+      interval: keepaliveInterval,
+      timeout: keepaliveTimeout,
+      onIdle: () => this.#sender.keepalive(framing.keepalive()),
+      onDead: () => this.#fail('idle', `nothing came from the relay for ${keepaliveTimeout} ms`)
+    })
+    this.#liveness = liveness
+    this.#sender = new Sender(tunnel, framing, {
+      onSent: (bytes) => {
+        this.#stats.datagramsOut++
+        this.#stats.bytesOut += bytes
+      },
+      onOverflow: (count) => { this.#stats.drops['queue-full'] += count },
+      // A ping asks for a sign of life, so it is due when none has come; a len16 keepalive only gives one.
+      onWrite: () => { if (framing.name === 'len16') liveness.active() }
+    })
+    tunnel.on('error', (error) => { this.#error ??= error })
+    tunnel.on('close', () => this.#closed())
+    tunnel.on('end', () => {
+      const fault = this.#end === undefined ? this.#decoder.end() : undefined
+      this.#finish({ reason: 'lost', text: fault?.text ?? 'the relay ended the connection without a reason', retry: true })
+    })
+    setImmediate(() => tunnel.on('data', (chunk: Buffer) => this.#receive(chunk)))
+  }
+
+  /** Whether nothing can be sent any more: `close` has been emitted, or soon will be. */
+  get closed (): boolean {
+    return this.#end !== undefined
+  }
+
+  /** A copy of the counters. */
+  get stats (): ConnectionStats {
+    return { ...this.#stats, drops: { ...this.#stats.drops } }
+  }
+
+  /**
+   * Sends a datagram of 1 to `maxPacketSize` bytes, which is copied: the buffer can be used again. Those sent
+   * in one turn of the event loop leave together.
+   * @returns false if it was dropped, which `stats.drops` counts by reason
+   */
+  send (datagram: Buffer): boolean {
+    if (this.#end !== undefined) return this.#drop('closed')
+    if (datagram.length === 0) return this.#drop('empty')
+    if (datagram.length > this.maxPacketSize) return this.#drop('too-large')
+    return this.#sender.send(datagram)
+  }
+
+  /** Sends what is staged and ends the connection; `close` follows, within about 1 s whatever the relay does. */
+  close (): void {
+    this.#finish({ reason: 'closed', text: '', retry: false })
+  }
+
+  #sink (): DatagramSink {
+    return {
+      datagram: (chunk, _frame, start, end, stamped) => {
+        if (this.#end !== undefined) return
+        this.#stats.datagramsIn++
+        this.#stats.bytesIn += end - start
+        if (stamped) clearReserved(chunk, start)
+        if (!this.emit('message', chunk.subarray(start, end))) this.#drop('no-listener')
+      },
+      dropped: (reason) => this.#drop(`received-${reason}`),
+      control: (type, chunk, start, end) => {
+        if (this.#end !== undefined) return
+        if (type === PING) this.#sender.pong(pong(chunk, start, end))
+        else if (type === DRAIN) this.emit('draining', readDrain(chunk, start))
+        else if (type === CLOSING) this.#closingFrame(readClosing(chunk, start, end))
+      }
+    }
+  }
+
+  #receive (chunk: Buffer): void {
+    if (this.#end !== undefined) return
+    this.#liveness.heard()
+    if (this.#framing.name === 'wg') this.#liveness.active()
+    const fault = this.#decoder.push(this.#ownsChunks ? chunk : Buffer.from(chunk))
+    if (fault !== undefined) this.#fail(fault.reason, fault.text)
+  }
+
+  #closingFrame ({ code, text }: { code: number, text: string }): void {
+    const reason = closeReasonOf(code)
+    if (reason === undefined) this.#finish({ reason: 'unknown', text, retry: true, code })
+    else this.#finish({ reason, text, retry: closeReasons[reason].retry, code })
+  }
+
+  /** Ends the connection for a reason of this side, and tells the relay where the framing can. */
+  #fail (reason: CloseReason, text: string): void {
+    const { code, retry } = closeReasons[reason]
+    this.#finish({ reason, text, retry, code }, this.#framing.closing(code, text))
+  }
+
+  #finish (end: ConnectionEnd, finalBytes?: Buffer): void {
+    if (this.#end !== undefined) return
+    this.#end = end
+    this.#liveness.stop()
+    this.#stats.drops.closed += this.#sender.finish()
+    endAndLinger(this.#tunnel, finalBytes)
+  }
+
+  #closed (): void {
+    this.#finish({
+      reason: 'lost',
+      text: this.#error === undefined ? 'the connection was cut' : describeError(this.#error),
+      retry: true
+    })
+    // Not sooner than reading begins: whoever has just been given this connection must be able to hear it.
+    setImmediate(() => this.emit('close', this.#end!))
+  }
+
+  #drop (reason: ConnectionDropReason): false {
+    this.#stats.drops[reason]++
+    return false
+  }
+}

@@ -1,0 +1,40 @@
+import { OTHER, TRANSPORT_DATA, classify } from '../wireguard.ts'
+
+const MAX_BYTES = 256 * 1024
+const MAX_DATAGRAMS = 512
+
+/**
+ * The datagrams that wait while a socket is blocked: at most 512 of them and 256 KiB. WireGuard's handshake
+ * messages go first; when there is too much, the oldest data goes, and handshake messages only after that.
+ */
+export class SendQueue {
+  readonly #handshakes: Buffer[] = []
+  readonly #data: Buffer[] = []
+  #bytes = 0
+
+  get length (): number {
+    return this.#handshakes.length + this.#data.length
+  }
+
+  /** Takes a datagram in; returns what had to go for it, which may be itself. */
+  add (datagram: Buffer): Buffer[] {
+    const type = classify(datagram, 0, datagram.length)
+    const lane = type === OTHER || type === TRANSPORT_DATA ? this.#data : this.#handshakes
+    lane.push(datagram)
+    this.#bytes += datagram.length
+    const dropped: Buffer[] = []
+    while (this.#bytes > MAX_BYTES || this.length > MAX_DATAGRAMS) {
+      const oldest = (this.#data.shift() ?? this.#handshakes.shift())!
+      this.#bytes -= oldest.length
+      dropped.push(oldest)
+    }
+    return dropped
+  }
+
+  /** The next datagram to send. */
+  shift (): Buffer | undefined {
+    const next = this.#handshakes.shift() ?? this.#data.shift()
+    if (next !== undefined) this.#bytes -= next.length
+    return next
+  }
+}

@@ -1,0 +1,306 @@
+import { EventEmitter, once } from 'node:events'
+import { isIP, type AddressInfo } from 'node:net'
+import { setTimeout as delay } from 'node:timers/promises'
+import { Backoff, BACKOFF_MAX_MS } from './backoff.ts'
+import { Bridge } from './bridge.ts'
+import { connect } from './connect.ts'
+import { errors } from '../errors.ts'
+import { describeError } from './describe-error.ts'
+import { MAX_TIMER_MS, optionError, planConnect, type ConnectOptions, type DatagramFraming } from './options.ts'
+import type { RelayRefusedError } from './refusal.ts'
+import type { ConnectionDropReason, ConnectionEnd, ConnectionEndReason, ConnectionStats, RelayConnection } from './relay-connection.ts'
+import { isLoopback, parseHostPort, type HostPort } from './udp-address.ts'
+import { UdpPort, type UdpDropReason } from './udp-port.ts'
+
+/** A connection that lasted this long makes the next wait a short one again, in milliseconds. */
+const LASTING_MS = 10_000
+/** The longest Retry-After that is honoured, in seconds. */
+const MAX_RETRY_AFTER_S = 300
+/** The relay's wish to connect anew is followed within this part of its time, so that not all come at once. */
+const DRAIN_JITTER = 0.2
+/** Answers below 500 after which another attempt makes sense. */
+const RETRIED_STATUSES = [408, 425, 429]
+
+const DEFAULT_LISTEN = '127.0.0.1:51821'
+
+/** How a connection ended that was closed because the relay asked to connect anew. */
+const DRAINED = { reason: 'drained', text: 'the relay asked to connect anew', retry: true } as const
+
+/** A token, or a function that gives one anew for each attempt. */
+export type TokenSource = string | (() => string | undefined | Promise<string | undefined>)
+
+/** Options of a sidecar: all of `connect` for datagrams, except that `close()` takes the place of `signal`. */
+export interface SidecarOptions extends Omit<ConnectOptions, 'token' | 'signal'> {
+  /** The relay's URL, `http:` or `https:`. */
+  url: string | URL
+  /** Sent as `Authorization: Bearer …`. A function is called before each attempt; if it fails, that attempt failed. */
+  token?: TokenSource
+  /** The local UDP address and port, such as `127.0.0.1:51821` (the default) or `[::1]:0`; port 0 takes a free one. */
+  listen?: string
+  /**
+   * Where datagrams from the relay go, as `host:port`. Without it they go to whoever on this machine sent the
+   * last one. Needed when `listen` is not a loopback address. A name is looked up once, in `start()`.
+   */
+  forward?: string
+  /** Connect again also when another device with the same identity took the place. Default: false. */
+  retryReplaced?: boolean
+}
+
+/** Why a datagram went nowhere; `outage`: there was no connection, and not soon enough one again. */
+export type SidecarDropReason = ConnectionDropReason | UdpDropReason | 'outage'
+
+/** Counters over all connections; `In` is what came from the relay, `Out` what went there. */
+export interface SidecarStats {
+  datagramsIn: number
+  datagramsOut: number
+  bytesIn: number
+  bytesOut: number
+  drops: Record<SidecarDropReason, number>
+}
+
+/** Why a sidecar gave up: what the relay said when closing, or the error of the last attempt. */
+export interface SidecarStop {
+  /** For people. */
+  text: string
+  reason?: ConnectionEndReason
+  error?: Error
+}
+
+export interface SidecarEvents {
+  /** The UDP port is bound. */
+  listening: [address: AddressInfo]
+  /** Connected to the relay. */
+  connect: [info: { framing: DatagramFraming, url: string }]
+  /** A connection ended, and there will be another attempt in so many ms; `drained`: the relay asked for it. */
+  lost: [info: { reason: ConnectionEndReason | 'drained', text: string, retryIn: number }]
+  /** An attempt failed, and there will be another in so many ms. */
+  retry: [info: { error: Error, text: string, retryIn: number }]
+  /** The relay asks to connect anew after so many ms; the sidecar does. */
+  drain: [info: { afterMs: number }]
+  /** There will be no further attempt, and the UDP port is closed. Not emitted for `close()`. */
+  stop: [info: SidecarStop]
+}
+
+/**
+ * Stands next to WireGuard: takes its datagrams on a local UDP port, brings them to a relay and back, connects
+ * again when the connection is lost, and bridges a moment's outage.
+ *
+ * It connects again after network errors, the answers 408, 425, 429 and 5xx, and close reasons that allow it.
+ * Any other answer is final, and so are the other reasons, among them `replaced`.
+ */
+export class UdpSidecar extends EventEmitter<SidecarEvents> {
+  readonly #options: SidecarOptions
+  readonly #url: string
+  readonly #udp: UdpPort
+  readonly #bridge: Bridge
+  readonly #backoff = new Backoff()
+  readonly #stopping = new AbortController()
+  readonly #stats: SidecarStats = {
+    datagramsIn: 0,
+    datagramsOut: 0,
+    bytesIn: 0,
+    bytesOut: 0,
+    drops: {
+      'too-large': 0,
+      empty: 0,
+      'queue-full': 0,
+      closed: 0,
+      'received-too-large': 0,
+      'received-empty': 0,
+      'no-listener': 0,
+      'not-loopback': 0,
+      'no-return-address': 0,
+      'udp-too-large': 0,
+      'udp-queue-full': 0,
+      'udp-error': 0,
+      outage: 0
+    }
+  }
+
+  #connection: RelayConnection | undefined
+  #opening: Promise<AddressInfo> | undefined
+  #running: Promise<void> | undefined
+
+  /** @throws FST_RELAY_CLIENT_OPTION naming the option and its value */
+  constructor (options: SidecarOptions) {
+    super()
+    const { url, listen, forward } = checkSidecarOptions(options)
+    this.#options = options
+    this.#url = url
+    this.#bridge = new Bridge((count) => { this.#stats.drops.outage += count })
+    this.#udp = new UdpPort({
+      listen,
+      forward,
+      onDatagram: (datagram) => this.#fromLocal(datagram),
+      onDrop: (reason) => { this.#stats.drops[reason]++ }
+    })
+  }
+
+  /** A copy of the counters. */
+  get stats (): SidecarStats {
+    const total = { ...this.#stats, drops: { ...this.#stats.drops } }
+    if (this.#connection !== undefined) addStats(total, this.#connection.stats)
+    return total
+  }
+
+  /**
+   * Binds the UDP port, resolves with its address, and begins to connect. Once for each sidecar.
+   * @throws the system's error when the port cannot be bound or the name in `forward` is not found
+   */
+  async start (): Promise<AddressInfo> {
+    this.#stopping.signal.throwIfAborted()
+    if (this.#opening !== undefined) throw new Error('A sidecar can be started only once')
+    this.#opening = this.#udp.open()
+    const address = await this.#opening.catch(async (error) => {
+      await this.#udp.close()
+      throw error
+    })
+    this.#stopping.signal.throwIfAborted()
+    this.emit('listening', address)
+    this.#running = this.#run()
+    return address
+  }
+
+  /** Ends the connection and frees the UDP port; resolves when that is done, within about 1 s. */
+  async close (): Promise<void> {
+    this.#stopping.abort()
+    this.#connection?.close()
+    await this.#opening?.catch(() => {}) // start() reports that one
+    await this.#running
+    await this.#udp.close()
+  }
+
+  async #run (): Promise<void> {
+    let stop
+    while (stop === undefined && !this.#stopping.signal.aborted) stop = await this.#session()
+    this.#bridge.clear()
+    await this.#udp.close()
+    if (stop !== undefined) this.emit('stop', stop)
+  }
+
+  /** One attempt, the connection it makes, and the wait after it; returns why it was the last one, if it was. */
+  async #session (): Promise<SidecarStop | undefined> {
+    let connection
+    try {
+      connection = await this.#connect()
+    } catch (error) {
+      return this.#stopping.signal.aborted ? undefined : this.#attemptFailed(error as Error)
+    }
+    const begin = performance.now()
+    const end = await this.#use(connection)
+    const lasted = performance.now() - begin >= LASTING_MS
+    if (lasted) this.#backoff.reset()
+    return this.#stopping.signal.aborted ? undefined : this.#connectionEnded(end, lasted)
+  }
+
+  async #connect (): Promise<RelayConnection> {
+    const { signal } = this.#stopping
+    const { token, ...options } = this.#options
+    const value = typeof token === 'function' ? await abortable(token, signal) : token
+    return connect(this.#url, { ...options, signal, ...(value === undefined ? {} : { token: value }) })
+  }
+
+  /** Joins the connection to the UDP port until it ends. */
+  async #use (connection: RelayConnection): Promise<ConnectionEnd | typeof DRAINED> {
+    this.#connection = connection
+    let drainTimer: NodeJS.Timeout | undefined
+    let drained = false
+    connection.on('message', (datagram) => this.#udp.send(datagram))
+    connection.on('draining', (afterMs) => {
+      clearTimeout(drainTimer)
+      drainTimer = setTimeout(() => {
+        drained = true
+        // Not both at a time: with the same identity, the new connection would replace the old one.
+        connection.close()
+      }, Math.min(MAX_TIMER_MS, afterMs * (1 - DRAIN_JITTER + Math.random() * 2 * DRAIN_JITTER)))
+      this.emit('drain', { afterMs })
+    })
+    const ended = once(connection, 'close') as Promise<[ConnectionEnd]>
+    if (this.#stopping.signal.aborted) connection.close()
+    else this.emit('connect', { framing: connection.framing, url: this.#url })
+    for (const datagram of this.#bridge.take()) connection.send(datagram)
+    const [end] = await ended
+    clearTimeout(drainTimer)
+    this.#connection = undefined
+    addStats(this.#stats, connection.stats)
+    return drained && end.reason === 'closed' ? DRAINED : end
+  }
+
+  async #connectionEnded (end: ConnectionEnd | typeof DRAINED, lasted: boolean): Promise<SidecarStop | undefined> {
+    const { reason, text, retry } = end
+    const again = reason === 'replaced' ? this.#options.retryReplaced === true : retry
+    if (reason !== 'drained' && !again) return { reason, text }
+    let retryIn = this.#backoff.next()
+    if (reason === 'limit') retryIn += BACKOFF_MAX_MS
+    if (reason === 'drained' && lasted) retryIn = 0
+    this.emit('lost', { reason, text, retryIn })
+    await this.#wait(retryIn)
+  }
+
+  async #attemptFailed (error: Error): Promise<SidecarStop | undefined> {
+    const text = describeError(error)
+    let retryIn = this.#backoff.next()
+    if (error instanceof errors.FST_RELAY_ANSWER) return { text, error }
+    if (error instanceof errors.FST_RELAY_REFUSED) {
+      const { statusCode, retryAfter = 0 } = error as unknown as RelayRefusedError
+      if (statusCode < 500 && !RETRIED_STATUSES.includes(statusCode)) return { text, error }
+      retryIn += Math.min(retryAfter, MAX_RETRY_AFTER_S) * 1000
+    }
+    this.emit('retry', { error, text, retryIn })
+    await this.#wait(retryIn)
+  }
+
+  async #wait (ms: number): Promise<void> {
+    await delay(ms, undefined, { signal: this.#stopping.signal }).catch(() => {}) // ended early by close()
+  }
+
+  #fromLocal (datagram: Buffer): void {
+    if (this.#connection === undefined || this.#connection.closed) this.#bridge.add(datagram)
+    else this.#connection.send(datagram)
+  }
+}
+
+/** @throws FST_RELAY_CLIENT_OPTION */
+function checkSidecarOptions (options: SidecarOptions): { url: string, listen: HostPort, forward: HostPort | undefined } {
+  const { url, token, ...connectOptions } = options
+  if (token !== undefined && typeof token !== 'function' && typeof token !== 'string') {
+    throw optionError('token', 'a string, or a function that gives one', typeof token)
+  }
+  const { href, framings } = planConnect(url, typeof token === 'string' ? { ...connectOptions, token } : connectOptions)
+  if (framings === 'raw') throw optionError('framings', "a list of 'wg' and 'len16': a sidecar carries datagrams", framings)
+  if (options.retryReplaced !== undefined && typeof options.retryReplaced !== 'boolean') {
+    throw optionError('retryReplaced', 'true or false', options.retryReplaced)
+  }
+  const listen = parseHostPort(options.listen ?? DEFAULT_LISTEN)
+  if (listen === undefined || isIP(listen.host) === 0) {
+    throw optionError('listen', 'an address and a port, such as 127.0.0.1:51821 or [::1]:51821', options.listen)
+  }
+  if (options.forward === undefined) {
+    if (!isLoopback(listen.host)) throw optionError('forward', `given when listen (${options.listen}) is not a loopback address`, undefined)
+    return { url: href, listen, forward: undefined }
+  }
+  const forward = parseHostPort(options.forward)
+  if (forward === undefined || forward.port === 0) throw optionError('forward', 'a host and a port, such as 127.0.0.1:51820', options.forward)
+  if (isIP(forward.host) !== 0 && isIP(forward.host) !== isIP(listen.host)) {
+    throw optionError('forward', `an IPv${isIP(listen.host)} address like listen`, options.forward)
+  }
+  return { url: href, listen, forward }
+}
+
+function addStats (total: SidecarStats, stats: ConnectionStats): void {
+  total.datagramsIn += stats.datagramsIn
+  total.datagramsOut += stats.datagramsOut
+  total.bytesIn += stats.bytesIn
+  total.bytesOut += stats.bytesOut
+  for (const [reason, count] of Object.entries(stats.drops)) total.drops[reason as ConnectionDropReason] += count
+}
+
+/** What the function gives, or a rejection as soon as the signal is aborted. */
+function abortable<T> (give: () => T | Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const given = Promise.resolve(give())
+    const onAbort = () => reject(signal.reason)
+    signal.addEventListener('abort', onAbort)
+    given.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort))
+  })
+}

@@ -1,0 +1,181 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import t, { type Test } from 'tap'
+import { closeReasons, type CloseReason } from '../../lib/framing/close-reasons.ts'
+import { wg } from '../../lib/framing/wg.ts'
+import { fakeRelay, refuse, say, SWITCHING } from '../helpers/fake-relay.ts'
+import { Program } from '../helpers/program.ts'
+import { udpPeer } from '../helpers/udp-peer.ts'
+
+// The built command, as users run it: `npm run build` makes it.
+const SPANZA = fileURLToPath(new URL('../../dist/cli/spanza.js', import.meta.url))
+const DEADLINE = 20_000
+
+function spanza (t: Test, args: string[], env: NodeJS.ProcessEnv = {}): Program {
+  const program = new Program(process.execPath, [SPANZA, ...args], { env: { SPANZA_TOKEN: '', ...env }, name: 'spanza' })
+  t.teardown(() => program.stop('SIGKILL'))
+  return program
+}
+
+const listen = ['--listen', '127.0.0.1:0']
+
+/** The lines of a program's standard error among its output. */
+const errorsOf = (program: Program) => program.output.slice(program.lines.join('\n').length)
+
+t.test('carries datagrams, reports in text, connects again, and ends at once at SIGTERM and SIGINT', async (t) => {
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    t.test(signal, async (t) => {
+      const relay = await fakeRelay(t)
+      const program = spanza(t, ['connect', relay.url, ...listen])
+      const listening = await program.line((line) => line.startsWith('Listening'), DEADLINE)
+      const [, port] = /^Listening on 127\.0\.0\.1:(\d+) \(UDP\), connecting to http:/.exec(listening)!
+      await program.line((line) => line === `Connected to ${relay.url} (framing wg)`, DEADLINE)
+      const first = await relay.tunnels.next()
+      const peer = (await udpPeer(t)).to({ address: '127.0.0.1', port: Number(port), family: 'IPv4' })
+      await peer.send('hello')
+      t.equal(String(await first.datagrams.next()), 'hello')
+      first.send(Buffer.from('back'))
+      t.equal(String(await peer.received.next()), 'back')
+
+      first.socket.end(wg.closing(closeReasons.shutdown.code, 'update')!)
+      await program.line((line) => /^Connection lost: the relay is shutting down \(update\); next attempt in 0\.\d s$/.test(line), DEADLINE)
+      const second = await relay.tunnels.next()
+      await program.line((line) => line.startsWith('Connected'), DEADLINE, 3)
+
+      const begin = performance.now()
+      program.child.kill(signal)
+      await second.ended
+      t.equal(await program.end(DEADLINE), 0)
+      t.ok(performance.now() - begin < 2000)
+      t.equal(program.lines.length, 4)
+      t.equal(errorsOf(program).trim(), '')
+    })
+  }
+})
+
+t.test('ends at a signal also while it tries to connect', async (t) => {
+  const relay = await fakeRelay(t, { answers: [() => {}] })
+  const program = spanza(t, ['connect', relay.url, ...listen])
+  await relay.requests.next()
+  program.child.kill('SIGTERM')
+  t.equal(await program.end(DEADLINE), 0)
+})
+
+t.test('--json: an object for each event', async (t) => {
+  const relay = await fakeRelay(t, { answers: [refuse('503 Full', { code: 'FST_RELAY_HUB_FULL', message: 'full' })] })
+  const program = spanza(t, ['connect', relay.url, ...listen, '--json'])
+  const tunnel = await relay.tunnels.next()
+  tunnel.socket.write(wg.drain(60_000)!)
+  await program.line((line) => line.includes('"drain"'), DEADLINE)
+  tunnel.socket.end(wg.closing(closeReasons.replaced.code, 'elsewhere')!)
+  t.equal(await program.end(DEADLINE), 4)
+  const events = program.lines.map((line) => JSON.parse(line))
+  t.ok(events.every(({ time }) => Math.abs(Date.parse(time) - Date.now()) < 60_000))
+  t.match(events, [
+    { event: 'listening', address: '127.0.0.1', port: Number },
+    { event: 'retry', text: 'The relay answered 503: FST_RELAY_HUB_FULL, full', code: 'FST_RELAY_REFUSED', statusCode: 503, relayCode: 'FST_RELAY_HUB_FULL', retryIn: Number },
+    { event: 'connect', framing: 'wg', url: relay.url },
+    { event: 'drain', afterMs: 60_000 },
+    { event: 'stop', reason: 'replaced', text: 'elsewhere' }
+  ])
+  t.equal(events.length, 5)
+})
+
+t.test('the exit code tells why it ended', async (t) => {
+  t.test('3: refused for good', async (t) => {
+    const relay = await fakeRelay(t, { answers: [refuse('401 Unauthorized', { code: 'NO', message: 'who are you?' })] })
+    const program = spanza(t, ['connect', relay.url, ...listen])
+    t.equal(await program.end(DEADLINE), 3)
+    t.match(errorsOf(program), 'spanza: The relay answered 401: NO, who are you?\n')
+  })
+
+  t.test('3: no relay', async (t) => {
+    const relay = await fakeRelay(t, { answers: [say(`${SWITCHING}\r\n`)] })
+    t.equal(await spanza(t, ['connect', relay.url, ...listen]).end(DEADLINE), 3)
+  })
+
+  const final: Array<[CloseReason, number, RegExp]> = [
+    ['replaced', 4, /closed for good: another device with the same identity took the place \(words\)\n/],
+    ['disconnected', 5, /closed for good: the relay’s operator ended it \(words\)\n/],
+    ['unstamped', 5, /closed for good/]
+  ]
+  for (const [reason, exitCode, text] of final) {
+    t.test(`${exitCode}: ${reason}`, async (t) => {
+      const relay = await fakeRelay(t)
+      const program = spanza(t, ['connect', relay.url, ...listen])
+      const tunnel = await relay.tunnels.next()
+      tunnel.socket.end(wg.closing(closeReasons[reason].code, 'words')!)
+      t.equal(await program.end(DEADLINE), exitCode)
+      t.match(errorsOf(program), text)
+    })
+  }
+
+  t.test('1: a local port that is taken', async (t) => {
+    const peer = await udpPeer(t)
+    const program = spanza(t, ['connect', 'http://127.0.0.1:1/', '--listen', peer.address])
+    t.equal(await program.end(DEADLINE), 1)
+    t.match(errorsOf(program), /EADDRINUSE/)
+  })
+
+  t.test('2: a command line that cannot be used', async (t) => {
+    const url = 'https://127.0.0.1:1/'
+    const cases: Array<[string[], RegExp]> = [
+      [[], /a command is missing/],
+      [['connect', url, '--token', 's3cret'], /use --token-file/],
+      [['connect', 'wss://127.0.0.1/'], /option url must be an http: or https: URL/],
+      [['connect', url, '--listen', '0.0.0.0:1'], /option forward must be given/],
+      [['connect', url, '--framing', 'raw'], /option framings/]
+    ]
+    for (const [args, message] of cases) {
+      const program = spanza(t, args)
+      t.equal(await program.end(DEADLINE), 2)
+      t.match(errorsOf(program), message)
+      t.match(errorsOf(program), /see spanza --help/)
+      t.notMatch(program.output, /s3cret/)
+      t.same(program.lines, [])
+    }
+  })
+})
+
+t.test('--retry-replaced connects again', async (t) => {
+  const relay = await fakeRelay(t)
+  spanza(t, ['connect', relay.url, ...listen, '--retry-replaced'])
+  const tunnel = await relay.tunnels.next()
+  tunnel.socket.end(wg.closing(closeReasons.replaced.code, '')!)
+  await relay.tunnels.next()
+})
+
+t.test('shows the token of --token-file, or of the environment', async (t) => {
+  const relay = await fakeRelay(t)
+  const file = join(t.testdir({ token: 'from-file\n' }), 'token')
+  spanza(t, ['connect', relay.url, ...listen, '--token-file', file])
+  t.equal((await relay.requests.next()).headers.authorization, 'Bearer from-file')
+  spanza(t, ['connect', relay.url, ...listen], { SPANZA_TOKEN: 'from-environment' })
+  t.equal((await relay.requests.next()).headers.authorization, 'Bearer from-environment')
+})
+
+t.test('--ca, --cert and --key', async (t) => {
+  const fixture = (name: string) => fileURLToPath(new URL(`../fixtures/${name}`, import.meta.url))
+  const tls = { cert: readFileSync(fixture('server.pem')), key: readFileSync(fixture('server-key.pem')), ca: readFileSync(fixture('ca.pem')) }
+  const relay = await fakeRelay(t, { tls: { ...tls, requestCert: true, rejectUnauthorized: true } })
+  const certificates = ['--ca', fixture('ca.pem'), '--cert', fixture('client.pem'), '--key', fixture('client-key.pem')]
+  const program = spanza(t, ['connect', relay.url, ...listen, ...certificates])
+  await program.line((line) => line.startsWith('Connected'), DEADLINE)
+  const insecure = spanza(t, ['connect', relay.url, ...listen, ...certificates.slice(2), '--insecure'])
+  await insecure.line((line) => line.startsWith('Connected'), DEADLINE)
+  t.match(errorsOf(insecure), /--insecure: the relay’s certificate is not checked/)
+})
+
+t.test('--help lists every flag and exit code, --version tells the version', async (t) => {
+  const help = spanza(t, ['--help'])
+  t.equal(await help.end(DEADLINE), 0)
+  const text = help.lines.join('\n')
+  for (const flag of ['listen', 'forward', 'token-file', 'header', 'framing', 'host', 'servername', 'ca', 'cert', 'key', 'insecure', 'retry-replaced', 'json', 'version', 'help']) {
+    t.match(text, new RegExp(`--${flag}\\b`))
+  }
+  for (let exitCode = 0; exitCode <= 5; exitCode++) t.match(text, new RegExp(`^ {2}${exitCode} {2}`, 'm'))
+  const version = spanza(t, ['--version'])
+  t.equal(await version.end(DEADLINE), 0)
+  t.same(version.lines, [JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')).version])
+})
