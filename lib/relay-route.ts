@@ -7,7 +7,7 @@ import { clientAddress } from './admission/client-address.ts'
 import { chooseProtocol, isHostAllowed } from './admission/handshake.ts'
 import { readIdentity, type Identified } from './admission/identity.ts'
 import { framingNames, protocolNames, protocols, type ProtocolName } from './admission/protocols.ts'
-import { findInvalidHeader, Handshake, retryAfter } from './entrance/http1.ts'
+import { findInvalidHeaders, Handshake, retryAfter } from './entrance/http1.ts'
 import { errors } from './errors.ts'
 import type { FramingName } from './framing/framing.ts'
 import type { Admitted } from './hub/peer.ts'
@@ -75,6 +75,7 @@ export const kRelayRoute = Symbol('fastify-spanza-relay.route')
 
 /** Defines the route `path` in the scope `fastify`. */
 export function defineRelayRoute (fastify: FastifyInstance, server: RelayServer, path: string, options: RelayRouteOptions = {}): void {
+  checkServer(fastify)
   const { hosts, protocols: tokens, framings, scope, identify, plain, onRequest, config, ...routeOptions } = options
   const route = new RelayRoute(fastify, server, { hosts, tokens, framings, scope, identify, plain })
   fastify.route({
@@ -87,6 +88,12 @@ export function defineRelayRoute (fastify: FastifyInstance, server: RelayServer,
     onRequest: [async (request, reply) => route.checkRequest(request, reply), ...[onRequest ?? []].flat()],
     handler: async (request, reply) => await route.handle(request, reply)
   })
+}
+
+function checkServer (fastify: FastifyInstance): void {
+  const { http2, https } = fastify.initialConfig as { http2?: boolean, https?: { allowHTTP1?: boolean } | boolean }
+  const allowsHttp1 = typeof https === 'object' && https.allowHTTP1 === true
+  if (http2 === true && !allowsHttp1) throw new errors.FST_RELAY_SERVER('this one speaks HTTP/2 only, set https.allowHTTP1')
 }
 
 interface RouteSettings {
@@ -145,11 +152,12 @@ class RelayRoute {
   async handle (request: FastifyRequest, reply: FastifyReply): Promise<unknown> {
     const handshake = Handshake.of(request.raw)
     if (handshake === undefined) return await this.#plain!.call(this.#fastify, request, reply)
+    // While a hook or `identify` ran, the deadline may have answered, or the client may have left.
+    if (!handshake.isOpen) return reply.hijack()
     const protocol = this.#protocolOf(request)!
     const agreement = this.#refusing(request, reply, () =>
       protocols[protocol](request.headers, this.#framings, this.#server.hub.options.maxPacketSize))
     const identified = await this.#identify?.call(this.#fastify, request)
-    // The deadline has answered meanwhile, or the client has left.
     if (!handshake.isOpen) return reply.hijack()
     this.#refusing(request, reply, () => {
       const { id, channel, publicKey, context } = readIdentity(identified)
@@ -167,11 +175,8 @@ class RelayRoute {
         framing: agreement.framing,
         hasKeepalive: agreement.hasKeepalive
       }
-      const invalid = findInvalidHeader(reply.getHeaders())
-      if (invalid !== undefined) {
-        reply.removeHeader(invalid)
-        throw new errors.FST_RELAY_ANSWER_HEADER(invalid)
-      }
+      const [invalid] = findInvalidHeaders(reply.getHeaders())
+      if (invalid !== undefined) throw new errors.FST_RELAY_ANSWER_HEADER(invalid)
       this.#server.hub.checkRoom(admitted)
       this.#checkProxy(request, admitted.address)
       reply.hijack()
@@ -192,6 +197,7 @@ class RelayRoute {
       const { code, statusCode } = error as { code: string, statusCode: number }
       const handshake = Handshake.of(request.raw)
       handshake?.note({ code })
+      for (const name of findInvalidHeaders(reply.getHeaders())) reply.removeHeader(name)
       reply.headers(retryAfter(statusCode))
       const asksForUpgrade = code === 'FST_RELAY_UPGRADE_REQUIRED' || code === 'FST_RELAY_PROTOCOL'
       // RFC 9110, section 7.8: who sends Upgrade also sends it as a connection option.
@@ -211,6 +217,7 @@ class RelayRoute {
 
 /** The route's parameters as one name. With several, each is encoded, so that no value can look like two. */
 function channelName (params: Record<string, string>): string {
-  const values = Object.values(params)
+  // A schema may have made numbers of them.
+  const values = Object.values(params).map(String)
   return values.length === 1 ? values[0]! : values.map(encodeURIComponent).join('/')
 }

@@ -1,16 +1,23 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
-import { isIP } from 'node:net'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { HandshakeLimits } from './admission/limits.ts'
 import { checkForm } from './admission/handshake.ts'
-import { UntrustedProxyCheck } from './admission/client-address.ts'
+import { canonicalAddress, UntrustedProxyCheck } from './admission/client-address.ts'
 import { claimUpgrades, type Claimant } from './entrance/arbiter.ts'
 import { Handshake, retryAfter, type Refusal } from './entrance/http1.ts'
 import { RelayRoutes } from './entrance/relay-routes.ts'
 import { errors } from './errors.ts'
 import { RelayHub } from './hub/hub.ts'
 import type { HubOptions } from './options.ts'
+
+/** What is known of an unfinished handshake. */
+interface Unfinished {
+  /** The client's address: the socket's until Fastify has told what its proxies say. */
+  address: string | undefined
+  /** Called when the handshake has finished. */
+  release: () => void
+}
 
 /** What one Fastify server has for its relay routes: the claim on upgrades, the handshakes under way, and the hub. */
 export class RelayServer implements Claimant {
@@ -19,8 +26,7 @@ export class RelayServer implements Claimant {
   readonly proxyCheck = new UntrustedProxyCheck()
   readonly #fastify: FastifyInstance
   readonly #limits: HandshakeLimits
-  /** The unfinished handshakes, each with what to call when it has finished. */
-  readonly #handshakes = new Map<Handshake, () => void>()
+  readonly #handshakes = new Map<Handshake, Unfinished>()
   readonly #releaseClaim: () => void
 
   /** @throws FST_RELAY_OPTION */
@@ -41,9 +47,8 @@ export class RelayServer implements Claimant {
   upgrade (request: IncomingMessage, stream: unknown, head: Buffer): void {
     // Node 26 brings a wrapper of the socket where a body was announced; what is refused is answered on the socket.
     const socket = request.socket ?? (stream as Socket)
-    const { remoteAddress } = socket
-    const handshake: Handshake = new Handshake(request, socket, head, (refusal) => this.#settled(handshake, refusal, remoteAddress))
-    this.#handshakes.set(handshake, () => {})
+    const handshake: Handshake = new Handshake(request, socket, head, (refusal) => this.#settled(handshake, refusal))
+    this.#handshakes.set(handshake, { address: canonicalAddress(socket.remoteAddress), release: () => {} })
     if (this.hub.isClosing) return handshake.refuse(new errors.FST_RELAY_CLOSING())
     const malformed = checkForm(request)
     if (malformed !== undefined) return handshake.refuse(malformed)
@@ -59,19 +64,22 @@ export class RelayServer implements Claimant {
   /** The limits per client address, before any hook that was added later. */
   #limit (request: FastifyRequest, reply: FastifyReply): Error | undefined {
     const handshake = Handshake.of(request.raw)
-    if (handshake === undefined || !this.#handshakes.has(handshake)) return
-    const address = isIP(request.ip ?? '') === 0 ? undefined : request.ip
+    const unfinished = handshake && this.#handshakes.get(handshake)
+    if (handshake === undefined || unfinished === undefined) return
+    const address = canonicalAddress(request.ip)
+    unfinished.address = address ?? unfinished.address
     const begun = this.#limits.begin(address, performance.now())
     if (typeof begun !== 'function') {
       handshake.note(begun)
       reply.headers(retryAfter(begun.statusCode!))
       return begun
     }
-    this.#handshakes.set(handshake, begun)
+    unfinished.release = begun
   }
 
-  #settled (handshake: Handshake, refusal: Refusal | undefined, address: string | undefined): void {
-    this.#handshakes.get(handshake)!()
+  #settled (handshake: Handshake, refusal: Refusal | undefined): void {
+    const { address, release } = this.#handshakes.get(handshake)!
+    release()
     this.#handshakes.delete(handshake)
     if (refusal === undefined) return
     this.hub.refused({ ...refusal, address, path: handshake.request.url!.split('?', 1)[0]! })

@@ -10,11 +10,20 @@ import { errors } from '../errors.ts'
  */
 export function clientAddress (ip: string | undefined): string | undefined {
   if (ip === undefined || ip === '') return undefined
-  if (isIP(ip) === 0) throw new errors.FST_RELAY_CLIENT_ADDRESS(ip)
-  return ipaddr.process(ip).toString()
+  const address = canonicalAddress(ip)
+  if (address === undefined) throw new errors.FST_RELAY_CLIENT_ADDRESS(ip)
+  return address
 }
 
-/** What limits per client go by: an IPv4 address, or the /64 of an IPv6 address, of which one client has plenty. */
+/** The same for what need not be an address: undefined then. */
+export function canonicalAddress (ip: string | undefined): string | undefined {
+  if (ip === undefined || isIP(ip) === 0) return undefined
+  // The zone of a link-local address names an interface of this host.
+  const [address] = ip.split('%', 1)
+  return ipaddr.process(address!).toString()
+}
+
+/** What limits per client go by, of an address as `clientAddress` gives it: an IPv4 address, or the /64 of an IPv6 address, of which one client has plenty. */
 export function limitKey (address: string): string {
   const parsed = ipaddr.parse(address)
   if (!(parsed instanceof ipaddr.IPv6)) return address

@@ -53,12 +53,12 @@ export function chooseFraming (header: string | string[] | undefined, accepted: 
   return framing
 }
 
-/** Whether `hostname` is one of `hosts`, case and a trailing dot ignored. */
+/** Whether `hostname` is one of `hosts`; case, a port and a trailing dot are ignored. */
 export function isHostAllowed (hostname: string, hosts: readonly string[]): boolean {
   const wanted = canonicalHost(hostname)
   return hosts.some((host) => canonicalHost(host) === wanted)
 }
 
 function canonicalHost (host: string): string {
-  return host.toLowerCase().replace(/\.$/, '')
+  return host.toLowerCase().replace(/(?<=[^:]):\d+$/, '').replace(/\.$/, '')
 }

@@ -1,5 +1,6 @@
 import { ServerResponse, type IncomingMessage, type Server } from 'node:http'
 import type { Duplex } from 'node:stream'
+import { endAndLinger } from '../linger.ts'
 import { watchParsers } from './parser-upgrade.ts'
 
 /**
@@ -123,7 +124,7 @@ function serveWithoutUpgrade (server: Server, request: IncomingMessage, socket: 
   socket.on('error', () => socket.destroy())
   const response = new ServerResponse(request)
   response.shouldKeepAlive = false
-  response.on('finish', () => socket.end())
+  response.on('finish', () => endAndLinger(socket))
   try {
     response.assignSocket(socket as Parameters<ServerResponse['assignSocket']>[0])
   } catch {

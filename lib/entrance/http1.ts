@@ -33,7 +33,6 @@ export type ReplyHeaders = Record<string, string | number | string[] | undefined
 export class Handshake {
   readonly request: IncomingMessage
   readonly #socket: Socket
-  #head: Buffer
   #response: ServerResponse | undefined
   #deadline: NodeJS.Timeout | undefined
   #code: string | undefined
@@ -45,11 +44,13 @@ export class Handshake {
   constructor (request: IncomingMessage, socket: Socket, head: Buffer, onSettled: (refusal: Refusal | undefined) => void) {
     this.request = request
     this.#socket = socket
-    this.#head = head
     this.#settle = onSettled
     // Before anything is written: a RST that meets no listener would end the process.
     socket.on('error', this.#onError)
     socket.on('close', this.#onClose)
+    socket.on('end', this.#onEnd)
+    // Early data is delivered before the end of the stream, so a client that has sent some and ended has not left.
+    if (head.length > 0) socket.unshift(head)
   }
 
   /** The handshake that came with this raw request, if it is a claimed upgrade. */
@@ -107,10 +108,10 @@ export class Handshake {
     // The new owner adds its listeners in this same turn of the event loop.
     socket.off('error', this.#onError)
     socket.off('close', this.#onClose)
+    socket.off('end', this.#onEnd)
     socket.setTimeout(0)
     socket.setNoDelay(true)
     socket.setKeepAlive(true, KEEPALIVE_MS)
-    if (this.#head.length > 0) socket.unshift(this.#head)
     return socket
   }
 
@@ -120,6 +121,11 @@ export class Handshake {
   }
 
   readonly #onError = (): void => {
+    this.#socket.destroy()
+  }
+
+  /** The client has ended its stream and nothing of it is left to deliver: it has left, as with any other request in Node. */
+  readonly #onEnd = (): void => {
     this.#socket.destroy()
   }
 
@@ -134,6 +140,7 @@ export class Handshake {
     response.shouldKeepAlive = false
     response.on('finish', () => {
       response.detachSocket(this.#socket)
+      this.#socket.off('end', this.#onEnd)
       this.#finish({ statusCode: response.statusCode, code: this.#code })
       endAndLinger(this.#socket)
     })
@@ -177,14 +184,15 @@ export function retryAfter (statusCode: number): { 'retry-after'?: string } {
   return statusCode === 429 || statusCode === 503 ? { 'retry-after': String(RETRY_AFTER) } : {}
 }
 
-/** The name of the first header that cannot be put on the wire, because of CR, LF or another forbidden character. */
-export function findInvalidHeader (headers: ReplyHeaders): string | undefined {
-  for (const [name, value] of Object.entries(headers)) {
+/** The names of the headers that cannot be put on the wire, because of CR, LF or another forbidden character. */
+export function findInvalidHeaders (headers: ReplyHeaders): string[] {
+  return Object.entries(headers).filter(([name, value]) => {
     try {
       validateHeaderName(name)
       for (const line of [value].flat()) validateHeaderValue(name, String(line))
+      return false
     } catch {
-      return name
+      return true
     }
-  }
+  }).map(([name]) => name)
 }

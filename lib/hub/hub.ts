@@ -151,8 +151,11 @@ export class RelayHub extends EventEmitter<HubEvents> {
    */
   checkRoom (admitted: Admitted): void {
     if (this.#isClosing) throw new errors.FST_RELAY_CLOSING()
-    if (this.#peerCount >= this.#options.maxPeers) throw new errors.FST_RELAY_HUB_FULL(this.#options.maxPeers)
-    this.#channelFor(admitted.channel).members.checkRoom(admitted)
+    const { members } = this.#channelFor(admitted.channel)
+    // Who comes back while its old tunnel has not been found dead needs no room of its own.
+    const peersThatStay = this.#peerCount - members.replacedBy(admitted).length
+    if (peersThatStay >= this.#options.maxPeers) throw new errors.FST_RELAY_HUB_FULL(this.#options.maxPeers)
+    members.checkRoom(admitted)
   }
 
   /**

@@ -18,7 +18,7 @@ export class Identity {
   id: string
   /** Whether the id was given, not random. */
   readonly isStable: boolean
-  #publicKey: Buffer | undefined
+  readonly publicKey: Buffer | undefined
   #mac1Key: Uint8Array | undefined
   /** Whether it has left its channel for good: what leads to it in the tables of others is void. */
   isRemoved = false
@@ -34,25 +34,17 @@ export class Identity {
   readonly #initiationsTo = new Map<Identity, TokenBucket>()
   readonly mac1Tests: TokenBucket
 
-  constructor (id: string, isStable: boolean, now: number) {
+  constructor (id: string, isStable: boolean, publicKey: Buffer | undefined, now: number) {
     this.id = id
     this.isStable = isStable
+    this.publicKey = publicKey
     this.#initiations = new TokenBucket(INITIATIONS_PER_SECOND, INITIATION_BURST, now)
     this.mac1Tests = new TokenBucket(MAC1_TESTS_PER_SECOND, MAC1_TESTS_PER_SECOND, now)
   }
 
-  get publicKey (): Buffer | undefined {
-    return this.#publicKey
-  }
-
-  set publicKey (publicKey: Buffer | undefined) {
-    this.#publicKey = publicKey
-    this.#mac1Key = undefined
-  }
-
   /** See `mac1Key`; undefined without a public key. */
   get mac1Key (): Uint8Array | undefined {
-    if (this.#mac1Key === undefined && this.#publicKey !== undefined) this.#mac1Key = mac1Key(this.#publicKey)
+    if (this.#mac1Key === undefined && this.publicKey !== undefined) this.#mac1Key = mac1Key(this.publicKey)
     return this.#mac1Key
   }
 
@@ -73,7 +65,7 @@ export class Identity {
 
   /** The identity that `index` stands for when this one is asked to deliver to it; nobody else may take it meanwhile. */
   ownerOf (index: number, now: number): Identity | undefined {
-    return this.sessions.lookUp(index, now) ?? this.pending.senderOf(index, now)
+    return this.sessions.peek(index, now) ?? this.pending.senderOf(index, now)
   }
 
   /** Remembers `other` as the newest partner. */
@@ -83,6 +75,15 @@ export class Identity {
     if (position > 0) this.partners.splice(position, 1)
     this.partners.unshift(other)
     this.partners.length = Math.min(this.partners.length, MAX_PARTNERS)
+  }
+
+  /** Leaves the channel for good. It keeps nothing: those who left before, and whom it has known, must not be kept alive by it. */
+  remove (): void {
+    this.isRemoved = true
+    this.sessions.clear()
+    this.pending.clear()
+    this.partners.length = 0
+    this.#initiationsTo.clear()
   }
 
   /** Drops what has expired. @returns whether any session is left */

@@ -39,24 +39,27 @@ export class PacketChannel {
     return [...this.#identities.values()].flatMap((identity) => identity.peer ?? [])
   }
 
+  /** The peers that have to leave when this one comes. */
+  replacedBy (admitted: Admitted): PacketPeer[] {
+    return this.#identitiesReplacedBy(admitted).flatMap((identity) => identity.peer ?? [])
+  }
+
   /** @throws an error with a status when there is no room for one more peer */
   checkRoom (admitted: Admitted): void {
-    const { options, clock } = this.#hub
-    const replaced = this.#identitiesReplacedBy(admitted).filter((identity) => identity.peer !== undefined)
+    const { options } = this.#hub
+    const replaced = this.replacedBy(admitted)
     if (this.#attached - replaced.length >= options.maxChannelPeers) {
       throw new errors.FST_RELAY_CHANNEL_FULL(options.maxChannelPeers)
     }
     if (admitted.publicKey === undefined) {
-      const keyless = [...this.#keyless].filter((identity) => identity.peer !== undefined && !replaced.includes(identity))
+      const keyless = [...this.#keyless].filter(({ peer }) => peer !== undefined && !replaced.includes(peer))
       if (keyless.length >= options.maxKeylessPeers) throw new errors.FST_RELAY_KEYLESS_FULL(options.maxKeylessPeers)
     }
-    for (const identity of replaced) this.#replacements.count(identity.id, clock.now)
+    this.#countReplacements(admitted)
   }
 
   attach (admitted: Admitted, tunnel: Duplex): PacketPeer {
-    for (const identity of this.#identitiesReplacedBy(admitted)) {
-      identity.peer?.close('replaced', 'another tunnel has the same identity now')
-    }
+    for (const older of this.replacedBy(admitted)) older.close('replaced', 'another tunnel has the same identity now')
     const peer = new PacketPeer(admitted, admitted.framing!, tunnel, this, this.#hub)
     const identity = this.#identityFor(peer)
     identity.peer = peer
@@ -198,47 +201,56 @@ export class PacketChannel {
   /** Those with the same id or the same public key: one of the two, or both. */
   #identitiesReplacedBy ({ id, publicKey }: Admitted): Identity[] {
     const byId = id === undefined ? undefined : this.#identities.get(id)
-    const byKey = publicKey === undefined ? undefined : this.#byPublicKey.get(publicKey.toString('base64'))
+    const key = keyName(publicKey)
+    const byKey = key === undefined ? undefined : this.#byPublicKey.get(key)
     return [...new Set([byKey, byId])].filter((identity) => identity !== undefined)
   }
 
   /**
    * The identity that `peer` takes on: the one that holds its public key keeps its sessions, also under a new id;
-   * else the one with its id, whose sessions are void when it comes with another key.
+   * else the one with its id. One that comes with another key is somebody new: what led to the old one is void.
    */
   #identityFor (peer: PacketPeer): Identity {
     const { admitted } = peer
     const [known, ...others] = this.#identitiesReplacedBy(admitted)
     for (const other of others) this.#remove(other)
-    const identity = known ?? new Identity(peer.id, admitted.id !== undefined, this.#hub.clock.now)
-    const isSameKey = admitted.publicKey === undefined
-      ? identity.publicKey === undefined
-      : identity.publicKey?.equals(admitted.publicKey) === true
-    if (known !== undefined) {
+    if (known !== undefined && keyName(known.publicKey) === keyName(admitted.publicKey)) {
       this.#unlist(known)
-      if (!isSameKey) known.sessions.clear()
+      known.id = peer.id
+      this.#list(known)
+      return known
     }
-    identity.id = peer.id
-    if (!isSameKey) identity.publicKey = admitted.publicKey
+    if (known !== undefined) this.#remove(known)
+    const identity = new Identity(peer.id, admitted.id !== undefined, admitted.publicKey, this.#hub.clock.now)
     this.#list(identity)
     return identity
   }
 
+  /** By what is shared, id or key: whatever else changes from one tunnel to the next does not escape the limit. */
+  #countReplacements ({ id, publicKey }: Admitted): void {
+    const { now } = this.#hub.clock
+    if (id !== undefined && this.#identities.get(id)?.peer !== undefined) this.#replacements.count(`id ${id}`, now)
+    const key = keyName(publicKey)
+    if (key !== undefined && this.#byPublicKey.get(key)?.peer !== undefined) this.#replacements.count(`key ${key}`, now)
+  }
+
   #list (identity: Identity): void {
     this.#identities.set(identity.id, identity)
-    if (identity.publicKey === undefined) this.#keyless.add(identity)
-    else this.#byPublicKey.set(identity.publicKey.toString('base64'), identity)
+    const key = keyName(identity.publicKey)
+    if (key === undefined) this.#keyless.add(identity)
+    else this.#byPublicKey.set(key, identity)
   }
 
   #unlist (identity: Identity): void {
     this.#identities.delete(identity.id)
     this.#keyless.delete(identity)
-    if (identity.publicKey !== undefined) this.#byPublicKey.delete(identity.publicKey.toString('base64'))
+    const key = keyName(identity.publicKey)
+    if (key !== undefined) this.#byPublicKey.delete(key)
   }
 
   #remove (identity: Identity): void {
     this.#unlist(identity)
-    identity.isRemoved = true
+    identity.remove()
   }
 
   /** Of those that are remembered without a tunnel, at most as many as a channel has peers; the oldest goes first. */
@@ -248,4 +260,9 @@ export class PacketChannel {
       if (identity.peer === undefined) return this.#remove(identity)
     }
   }
+}
+
+/** A public key as the index of a map. */
+function keyName (publicKey: Buffer | undefined): string | undefined {
+  return publicKey?.toString('base64')
 }

@@ -25,6 +25,7 @@ export class PacketPeer extends Peer implements DatagramSink {
   #keepaliveAt: number
   #bytesTaken = 0
   #bytesOutAtKeepalive = 0
+  #owedPong: Buffer | undefined
   /** Why the client is about to end the tunnel, if it said so. */
   #farewell = 'the client ended the tunnel'
 
@@ -52,7 +53,8 @@ export class PacketPeer extends Peer implements DatagramSink {
   }
 
   control (type: number, chunk: Buffer, start: number, end: number): void {
-    if (type === PING) this.queue.control(pong(chunk, start, end))
+    // Written once per chunk: of many pings, only the latest is owed an answer.
+    if (type === PING) this.#owedPong = pong(chunk, start, end)
     else if (type === CLOSING) this.#farewell = `the client closed: ${readClosing(chunk, start, end).text}`
   }
 
@@ -122,7 +124,10 @@ export class PacketPeer extends Peer implements DatagramSink {
     this.receivedAt = this.hub.clock.now
     const fault = this.#decoder.push(chunk)
     this.#channel.flush()
-    if (fault !== undefined) this.close(fault.reason, fault.text)
+    if (fault !== undefined) return this.close(fault.reason, fault.text)
+    if (this.#owedPong === undefined) return
+    this.queue.control(this.#owedPong)
+    this.#owedPong = undefined
   }
 
   #ended (): void {

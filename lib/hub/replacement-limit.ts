@@ -5,25 +5,25 @@ const PER_MINUTE = 5
 
 /** Stops two devices that share an identity from replacing each other for ever. */
 export class ReplacementLimit {
-  readonly #byId = new Map<string, TokenBucket>()
+  readonly #byName = new Map<string, TokenBucket>()
 
   /**
-   * Counts one replacement of the identity `id`.
+   * Counts one replacement of the identity that `name` stands for.
    * @throws FST_RELAY_REPLACED_TOO_OFTEN above five in a minute
    */
-  count (id: string, now: number): void {
-    let bucket = this.#byId.get(id)
+  count (name: string, now: number): void {
+    let bucket = this.#byName.get(name)
     if (bucket === undefined) {
       bucket = new TokenBucket(PER_MINUTE / 60, PER_MINUTE, now)
-      this.#byId.set(id, bucket)
+      this.#byName.set(name, bucket)
     }
     if (!bucket.take(now)) throw new errors.FST_RELAY_REPLACED_TOO_OFTEN()
   }
 
   /** Forgets the identities that have not been replaced lately. */
   sweep (now: number): void {
-    for (const [id, bucket] of this.#byId) {
-      if (bucket.isFull(now)) this.#byId.delete(id)
+    for (const [name, bucket] of this.#byName) {
+      if (bucket.isFull(now)) this.#byName.delete(name)
     }
   }
 }

@@ -91,7 +91,7 @@ export class SendQueue {
     const count = this.#pieceCount
     if (count === 0) return
     this.#counters.datagramsOut += this.#datagramCount
-    const bytes = count === 1 && this.#modes[0] === VERBATIM
+    const bytes = count === 1 && this.#modes[0] === VERBATIM && !this.#wouldWaste()
       ? this.#sources[0]!.subarray(this.#starts[0], this.#ends[0])
       : this.#join(count)
     this.#pieceCount = 0
@@ -134,10 +134,16 @@ export class SendQueue {
     this.#modes[index] = mode
   }
 
+  /** Whether the one piece would wait in the socket for long, and keep a chunk alive of which it is the smaller part. */
+  #wouldWaste (): boolean {
+    return this.#tunnel.writableLength > 0 && (this.#ends[0]! - this.#starts[0]!) * 2 < this.#sources[0]!.length
+  }
+
   #join (count: number): Buffer {
     let size = 0
     for (let i = 0; i < count; i++) size += this.#ends[i]! - this.#starts[i]! + this.#framing.maxOverhead
-    const joined = Buffer.allocUnsafe(size)
+    // What has to wait in the socket must not hold a slab that others share, either.
+    const joined = this.#tunnel.writableLength > 0 ? Buffer.allocUnsafeSlow(size) : Buffer.allocUnsafe(size)
     let offset = 0
     for (let i = 0; i < count; i++) {
       const source = this.#sources[i]!

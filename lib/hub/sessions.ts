@@ -29,10 +29,15 @@ export class SessionTable {
   }
 
   lookUp (index: number, now: number): Identity | undefined {
-    const session = this.#byIndex.get(index)
-    if (session === undefined || session.expiresAt <= now || session.to.isRemoved) return undefined
+    const session = this.#find(index, now)
+    if (session === undefined) return undefined
     session.lastUse = ++this.#uses
     return session.to
+  }
+
+  /** The same, without counting as a use: it may be somebody else's doing. */
+  peek (index: number, now: number): Identity | undefined {
+    return this.#find(index, now)?.to
   }
 
   install (index: number, to: Identity, now: number): void {
@@ -53,6 +58,11 @@ export class SessionTable {
       if (session.expiresAt <= now || session.to.isRemoved) this.#byIndex.delete(index)
     }
     return this.#byIndex.size > 0
+  }
+
+  #find (index: number, now: number): Session | undefined {
+    const session = this.#byIndex.get(index)
+    return session === undefined || session.expiresAt <= now || session.to.isRemoved ? undefined : session
   }
 
   #removeLeastUsed (sessions: Array<[number, Session]>): void {
@@ -99,9 +109,14 @@ export class PendingInitiations {
     pending.from.pending.#sent.delete(pending)
   }
 
+  /** Forgets all, received and sent. */
+  clear (): void {
+    this.sweep(Infinity)
+  }
+
   sweep (now: number): void {
-    for (const [index, pending] of this.#received) {
-      if (pending.expiresAt <= now) this.remove(index)
+    for (const pending of [...this.#received.values(), ...this.#sent]) {
+      if (pending.expiresAt <= now) pending.heldBy.remove(pending.index)
     }
   }
 }

@@ -49,14 +49,18 @@ class StreamPeer extends Peer {
   override close (reason: DetachReason, text: string): void {
     if (this.isDetached) return
     this.#detach(reason, text)
-    endAndLinger(this.tunnel)
-    this.#partner?.breakOff()
+    const partner = this.#partner
+    if (partner === undefined || partner.isDetached) return endAndLinger(this.tunnel)
+    // The stream is cut short; its end must not look like one that the other side has sent.
+    abort(this.tunnel)
+    if (reason === 'shutdown') partner.breakOff(reason, text)
+    else partner.breakOff('partner-lost', 'the other tunnel was closed')
   }
 
   /** The partner is gone before the stream was whole. */
-  breakOff (): void {
+  breakOff (reason: DetachReason, text: string): void {
     if (this.isDetached) return
-    this.#detach('partner-lost', 'the other tunnel broke')
+    this.#detach(reason, text)
     abort(this.tunnel)
   }
 
@@ -68,7 +72,9 @@ class StreamPeer extends Peer {
     if (this.#halfClosedAt !== undefined && clock.now - this.#halfClosedAt > options.halfClosedTimeout) {
       return this.close('idle', `one direction had ended ${options.halfClosedTimeout} ms ago`)
     }
-    if (options.idleTimeout > 0 && clock.now - this.receivedAt > options.idleTimeout) {
+    // A stream may go in one direction only.
+    const receivedAt = Math.max(this.receivedAt, this.#partner?.receivedAt ?? 0)
+    if (options.idleTimeout > 0 && clock.now - receivedAt > options.idleTimeout) {
       this.close('idle', `nothing came for ${options.idleTimeout} ms`)
     }
   }
@@ -107,7 +113,7 @@ class StreamPeer extends Peer {
   #broken (text: string): void {
     if (this.isDetached) return
     this.#detach('lost', text)
-    this.#partner?.breakOff()
+    this.#partner?.breakOff('partner-lost', 'the other tunnel broke')
   }
 
   /** The socket is closed: after both directions have ended, or because it broke. */
@@ -118,6 +124,7 @@ class StreamPeer extends Peer {
 
   #detach (reason: DetachReason, text: string): void {
     this.isDetached = true
+    this.tunnel.off('data', this.#onWaitingData)
     this.#waiting = []
     this.#channel.detach(this)
     this.hub.detached(this, reason, text)
@@ -142,15 +149,20 @@ export class StreamChannel {
     return [...this.#peers]
   }
 
+  /** The peers that have to leave when this one comes; with the one of a pair, the other goes too. */
+  replacedBy ({ id }: Admitted): StreamPeer[] {
+    return [...this.#peers].filter((peer) => id !== undefined && peer.id === id)
+  }
+
   /** @throws an error with a status when there is no room for one more tunnel */
-  checkRoom ({ id }: Admitted): void {
-    if (id !== undefined && this.#find(id) !== undefined) this.#replacements.count(id, this.#hub.clock.now)
+  checkRoom (admitted: Admitted): void {
+    const [older] = this.replacedBy(admitted)
+    if (older !== undefined) this.#replacements.count(older.id, this.#hub.clock.now)
     else if (this.#peers.size >= 2) throw new errors.FST_RELAY_CHANNEL_PAIRED()
   }
 
   attach (admitted: Admitted, tunnel: Duplex): Peer {
-    const older = admitted.id === undefined ? undefined : this.#find(admitted.id)
-    older?.close('replaced', 'another tunnel has the same identity now')
+    for (const older of this.replacedBy(admitted)) older.close('replaced', 'another tunnel has the same identity now')
     const waiting = [...this.#peers].find((each) => !each.isPaired)
     const peer = new StreamPeer(admitted, tunnel, this, this.#hub)
     this.#peers.add(peer)
@@ -165,11 +177,5 @@ export class StreamChannel {
   sweep (): void {
     for (const peer of this.#peers) peer.sweep()
     this.#replacements.sweep(this.#hub.clock.now)
-  }
-
-  #find (id: string): StreamPeer | undefined {
-    for (const peer of this.#peers) {
-      if (peer.id === id) return peer
-    }
   }
 }
