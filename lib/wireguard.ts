@@ -40,6 +40,11 @@ export function classify (buffer: Buffer, start: number, end: number): MessageTy
   }
 }
 
+/** Whether a message of this type belongs to a handshake: such messages are few, and must not wait behind data. */
+export function isHandshake (type: MessageType): boolean {
+  return type !== OTHER && type !== TRANSPORT_DATA
+}
+
 /** The index that the sender of an initiation or response picked for itself. */
 export function senderIndex (buffer: Buffer, start: number): number {
   return buffer.readUInt32LE(start + 4)

@@ -89,7 +89,6 @@ function handshake (plan: ConnectPlan, transport: Duplex): Promise<RelayConnecti
     }
     const fail = (error: unknown) => {
       settle()
-      request.destroy()
       transport.destroy()
       reject(error)
     }

@@ -1,6 +1,7 @@
 import type { Duplex } from 'node:stream'
 import type { Framing } from '../framing/framing.ts'
-import { SendQueue } from './send-queue.ts'
+import { WaitQueue } from '../wait-queue.ts'
+import { classify, isHandshake } from '../wireguard.ts'
 
 /** Memory is taken in pieces of this size; what is staged is written at the latest when a piece is full. */
 const SLAB_BYTES = 64 * 1024
@@ -24,7 +25,7 @@ export class Sender {
   readonly #tunnel: Duplex
   readonly #framing: Framing
   readonly #options: SenderOptions
-  readonly #queue = new SendQueue()
+  readonly #queue = new WaitQueue()
   // slab[#start..#end) is staged. What lies before #start belongs to the tunnel, which may still hold it, and is
   // never written to again.
   #slab = Buffer.alloc(0)
@@ -48,7 +49,7 @@ export class Sender {
       return true
     }
     const copy = Buffer.from(datagram)
-    const dropped = this.#queue.add(copy)
+    const dropped = this.#queue.add(copy, isHandshake(classify(copy, 0, copy.length)))
     if (dropped.length > 0) this.#options.onOverflow(dropped.length)
     return !dropped.includes(copy)
   }

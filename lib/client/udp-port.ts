@@ -4,6 +4,11 @@ import { once } from 'node:events'
 import { isIP, type AddressInfo } from 'node:net'
 import { isLoopback, type HostPort } from './udp-address.ts'
 
+/**
+ * What the system shall keep until it is read, in bytes: with its default, a burst of WireGuard's overflows the
+ * socket while the process does something else. Linux gives what net.core.rmem_max allows, others all or nothing.
+ */
+const RECEIVE_BUFFER_BYTES = 2 * 1024 * 1024
 /** What may wait in the socket, in bytes, when the network behind it is slower than the relay. */
 const SEND_QUEUE_BYTES = 4 * 1024 * 1024
 
@@ -55,6 +60,7 @@ export class UdpPort {
     const listening = once(socket, 'listening')
     socket.bind({ address: listen.host, port: listen.port, exclusive: true })
     await listening
+    askForReceiveBuffer(socket)
     // Some systems report a datagram that nobody received as an error of the socket, which goes on all the same.
     socket.on('error', () => this.#options.onDrop('udp-error'))
     socket.on('message', (datagram, sender) => this.#receive(datagram, sender))
@@ -85,5 +91,13 @@ export class UdpPort {
     // Nothing can be sent to port 0, from which only a forged datagram comes.
     if (this.#options.forward === undefined && port !== 0) this.#destination = { address, port }
     this.#options.onDatagram(datagram)
+  }
+}
+
+function askForReceiveBuffer (socket: Socket): void {
+  try {
+    socket.setRecvBufferSize(RECEIVE_BUFFER_BYTES)
+  } catch {
+    // Above this system's limit: its default stays.
   }
 }

@@ -1,8 +1,7 @@
 import type { Duplex } from 'node:stream'
 import type { Framing } from '../framing/framing.ts'
+import { WaitQueue } from '../wait-queue.ts'
 
-const MAX_BYTES = 256 * 1024
-const MAX_DATAGRAMS = 512
 /** What a queue that may go on writing hands to the socket at once, in bytes. */
 const WRITE_SIZE = 64 * 1024
 
@@ -36,9 +35,7 @@ export class SendQueue {
   readonly #starts: number[] = []
   readonly #ends: number[] = []
   readonly #modes: number[] = []
-  #handshakes: Buffer[] = []
-  #data: Buffer[] = []
-  #queuedBytes = 0
+  readonly #waiting = new WaitQueue()
   #owedControl: Buffer | undefined
 
   /**
@@ -58,7 +55,7 @@ export class SendQueue {
 
   /** Datagrams that wait for the socket. */
   get length (): number {
-    return this.#handshakes.length + this.#data.length
+    return this.#waiting.length
   }
 
   /**
@@ -116,9 +113,7 @@ export class SendQueue {
   /** Forgets what waits. @returns how many datagrams that were */
   clear (): number {
     const count = this.length + this.#datagramCount
-    this.#handshakes = []
-    this.#data = []
-    this.#queuedBytes = 0
+    this.#waiting.clear()
     this.#owedControl = undefined
     this.#pieceCount = 0
     this.#datagramCount = 0
@@ -163,20 +158,8 @@ export class SendQueue {
       bytes = Buffer.allocUnsafeSlow(end - start + this.#framing.maxOverhead)
       bytes = bytes.subarray(0, this.#framing.encode(bytes, 0, source, start, end, stamped))
     }
-    if (!this.#makeRoom(bytes.length)) return
-    this.#queuedBytes += bytes.length
-    ;(isHandshake ? this.#handshakes : this.#data).push(bytes)
-  }
-
-  /** Drops the oldest data until `size` more bytes fit; false when only handshake messages are left and the new one goes instead. */
-  #makeRoom (size: number): boolean {
-    while (this.#queuedBytes + size > MAX_BYTES || this.length >= MAX_DATAGRAMS) {
-      this.#onDrop(1)
-      const oldest = this.#data.shift()
-      if (oldest === undefined) return false
-      this.#queuedBytes -= oldest.length
-    }
-    return true
+    const dropped = this.#waiting.add(bytes, isHandshake).length
+    if (dropped > 0) this.#onDrop(dropped)
   }
 
   #drain (): void {
@@ -188,12 +171,11 @@ export class SendQueue {
     while (this.length > 0 && !this.#tunnel.writableNeedDrain) {
       const batch: Buffer[] = []
       let size = 0
-      for (const lane of [this.#handshakes, this.#data]) {
-        let taken = 0
-        while (taken < lane.length && size < WRITE_SIZE) size += lane[taken++]!.length
-        batch.push(...lane.splice(0, taken))
+      while (this.length > 0 && size < WRITE_SIZE) {
+        const bytes = this.#waiting.shift()!
+        size += bytes.length
+        batch.push(bytes)
       }
-      this.#queuedBytes -= size
       this.#counters.datagramsOut += batch.length
       this.#write(Buffer.concat(batch, size))
     }

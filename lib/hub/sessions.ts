@@ -111,12 +111,12 @@ export class PendingInitiations {
 
   /** Forgets all, received and sent. */
   clear (): void {
-    this.sweep(Infinity)
+    for (const pending of [...this.#received.values(), ...this.#sent]) pending.heldBy.remove(pending.index)
   }
 
   sweep (now: number): void {
-    for (const pending of [...this.#received.values(), ...this.#sent]) {
-      if (pending.expiresAt <= now) pending.heldBy.remove(pending.index)
+    for (const [index, pending] of this.#received) {
+      if (pending.expiresAt <= now) this.remove(index)
     }
   }
 }

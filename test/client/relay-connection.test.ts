@@ -1,12 +1,13 @@
 import { once } from 'node:events'
 import type { Socket } from 'node:net'
+import { Duplex } from 'node:stream'
 import t, { type Test } from 'tap'
 import { connect, type ConnectionEnd, type ConnectOptions, type RelayConnection } from '../../lib/client/index.ts'
 import { closeReasons } from '../../lib/framing/close-reasons.ts'
 import { len16 } from '../../lib/framing/len16.ts'
 import { CLOSING, PING, PONG, readClosing, wg } from '../../lib/framing/wg.ts'
 import { assortedDatagrams, wireguardMessage } from '../helpers/datagrams.ts'
-import { fakeRelay, frames, type FakeRelayOptions, type FakeTunnel } from '../helpers/fake-relay.ts'
+import { fakeRelay, frames, SWITCHING, type FakeRelayOptions, type FakeTunnel } from '../helpers/fake-relay.ts'
 import { Mailbox } from '../helpers/mailbox.ts'
 
 interface Pair {
@@ -63,6 +64,35 @@ t.test('datagrams sent in one turn leave in one write, and the buffers can be us
   t.equal(tunnel.chunks.length, 1)
   connection.send(Buffer.from('alone'))
   t.equal(String(await tunnel.datagrams.next()), 'alone', 'and one alone does not wait for others')
+})
+
+t.test('memory handed to the tunnel is not written to again, nor is what waits shared with the caller', async (t) => {
+  // A transport that keeps what it is given and is slow to say that there is room.
+  const held: Buffer[] = []
+  let release = () => {}
+  const transport = new Duplex({
+    read () {},
+    write (chunk, _encoding, callback) {
+      if (!this.readableDidRead) this.push(`${SWITCHING}Spanza-Framing: len16\r\n\r\n`)
+      else held.push(chunk)
+      if (held.length < 3) callback()
+      else release = callback
+    }
+  })
+  const connection = await connect('http://relay.example.com/', { createConnection: () => transport })
+  t.teardown(() => transport.destroy())
+  const buffer = Buffer.alloc(60_000)
+  for (let turn = 0; turn < 6; turn++) {
+    connection.send(buffer.fill(turn))
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+  t.equal(held.length, 3, 'the others wait')
+  const all = 6 * (2 + buffer.length)
+  while (Buffer.concat(held).length < all) {
+    release()
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+  t.same(Buffer.concat(held), frames(len16, Array.from({ length: 6 }, (_, turn) => Buffer.alloc(60_000, turn))))
 })
 
 t.test('many large datagrams in one turn arrive, however much it is', async (t) => {
@@ -193,6 +223,16 @@ t.test('keepalive', async (t) => {
       await new Promise((resolve) => setTimeout(resolve, 40))
     }
     t.equal(tunnel.keepalives.all.length, 0)
+  })
+
+  t.test('a relay that says something now and then is not given up', async (t) => {
+    const { connection, tunnel } = await pair(t, { keepaliveInterval: 50, keepaliveTimeout: 300 })
+    for (let i = 0; i < 10; i++) {
+      await tunnel.controls.next()
+      tunnel.socket.write(wg.keepalive())
+      await new Promise((resolve) => setTimeout(resolve, 50))
+    }
+    t.equal(connection.closed, false)
   })
 
   for (const framing of [wg, len16]) {

@@ -1,5 +1,3 @@
-import { OTHER, TRANSPORT_DATA, classify } from '../wireguard.ts'
-
 const MAX_BYTES = 256 * 1024
 const MAX_DATAGRAMS = 512
 
@@ -7,7 +5,7 @@ const MAX_DATAGRAMS = 512
  * The datagrams that wait while a socket is blocked: at most 512 of them and 256 KiB. WireGuard's handshake
  * messages go first; when there is too much, the oldest data goes, and handshake messages only after that.
  */
-export class SendQueue {
+export class WaitQueue {
   readonly #handshakes: Buffer[] = []
   readonly #data: Buffer[] = []
   #bytes = 0
@@ -16,10 +14,13 @@ export class SendQueue {
     return this.#handshakes.length + this.#data.length
   }
 
-  /** Takes a datagram in; returns what had to go for it, which may be itself. */
-  add (datagram: Buffer): Buffer[] {
-    const type = classify(datagram, 0, datagram.length)
-    const lane = type === OTHER || type === TRANSPORT_DATA ? this.#data : this.#handshakes
+  /**
+   * Takes a datagram in; the queue keeps the memory.
+   * @param isHandshake a message that must not wait behind data
+   * @returns what had to go for it, which may be itself
+   */
+  add (datagram: Buffer, isHandshake: boolean): Buffer[] {
+    const lane = isHandshake ? this.#handshakes : this.#data
     lane.push(datagram)
     this.#bytes += datagram.length
     const dropped: Buffer[] = []
@@ -36,5 +37,11 @@ export class SendQueue {
     const next = this.#handshakes.shift() ?? this.#data.shift()
     if (next !== undefined) this.#bytes -= next.length
     return next
+  }
+
+  clear (): void {
+    this.#handshakes.length = 0
+    this.#data.length = 0
+    this.#bytes = 0
   }
 }

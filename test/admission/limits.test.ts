@@ -1,0 +1,119 @@
+import t from 'tap'
+import { HandshakeLimits } from '../../lib/admission/limits.ts'
+import { RawClient, upgradeText } from '../helpers/raw-client.ts'
+import { askForUpgrade, openBare, startApp, testRefusal } from '../helpers/relay-app.ts'
+
+const TRUSTED = { trustProxy: '127.0.0.1' }
+const from = (address: string) => ({ headers: { 'X-Forwarded-For': address } })
+
+t.test('unfinished handshakes of one address', async (t) => {
+  const released: Array<() => void> = []
+  const app = await startApp(t, (app) => app.relay('/relay/:channel', {
+    onRequest: async () => await new Promise<void>((resolve) => { released.push(resolve) })
+  }), { server: TRUSTED, relay: { maxUnfinishedHandshakes: 2 } })
+  const begun = async (path: string, address: string): Promise<RawClient> => {
+    const before = released.length
+    const client = await RawClient.dial(t, app)
+    await client.send(upgradeText(path, from(address)))
+    while (released.length === before) await new Promise((resolve) => setImmediate(resolve))
+    return client
+  }
+  const tooMany = async (address: string): Promise<void> => {
+    await testRefusal(t, app, upgradeText('/relay/x', from(address)), {
+      statusCode: 429, code: 'FST_RELAY_TOO_MANY_UNFINISHED', headers: { 'retry-after': /^\d+$/ }
+    })
+  }
+
+  const [first, second] = [await begun('/relay/1', '203.0.113.1'), await begun('/relay/2', '203.0.113.1')]
+  await tooMany('203.0.113.1')
+  await tooMany('::ffff:203.0.113.1')
+  t.equal(released.length, 2, 'the hooks of the route have not run')
+  await begun('/relay/3', '203.0.113.2')
+  await begun('/relay/4', '::ffff:203.0.113.3')
+  await begun('/relay/5', '2001:db8:1:1::1')
+  await begun('/relay/6', '2001:db8:1:1::2')
+  await tooMany('2001:db8:1:1:ffff::')
+  await begun('/relay/7', '2001:db8:1:2::1')
+
+  // What has finished, by a tunnel or by leaving, counts no more.
+  released[0]!()
+  t.equal((await first.head()).statusCode, 101)
+  await begun('/relay/8', '203.0.113.1')
+  await tooMany('203.0.113.1')
+  const gone = new Promise((resolve) => app.relayHub.once('refuse', resolve))
+  second.socket.destroy()
+  await gone
+  await begun('/relay/9', '203.0.113.1')
+  await tooMany('203.0.113.1')
+})
+
+t.test('the rate of handshakes of one address', async (t) => {
+  const app = await startApp(t, (app) => {
+    app.relay('/relay/:channel')
+    app.relay('/refused', { onRequest: async (_request, reply) => await reply.code(401).send() })
+  }, { server: TRUSTED, relay: { handshakesPerSecond: 1 } })
+  for (let i = 0; i < 4; i++) await openBare(t, app, `/relay/${i}`, from('203.0.113.1'))
+  t.equal((await askForUpgrade(t, app, '/refused', from('203.0.113.1'))).statusCode, 401, 'a refused one counts as well')
+  // One may have come back meanwhile.
+  const { statusCode } = await askForUpgrade(t, app, '/refused', from('203.0.113.1'))
+  t.match(String(statusCode), /401|429/)
+  await testRefusal(t, app, upgradeText('/relay/x', from('203.0.113.1')), {
+    statusCode: 429, code: 'FST_RELAY_HANDSHAKE_RATE', headers: { 'retry-after': /^\d+$/ }, message: /203\.0\.113\.1$/
+  })
+  await openBare(t, app, '/relay/other', from('203.0.113.2'))
+  await openBare(t, app, '/relay/own', {}, {})
+})
+
+t.test('without trustProxy the header changes nothing', async (t) => {
+  const app = await startApp(t, (app) => app.relay('/relay/:channel', { onRequest: () => {} }), { relay: { maxUnfinishedHandshakes: 1 } })
+  const client = await RawClient.dial(t, app)
+  await client.send(upgradeText('/relay/1', from('203.0.113.1')))
+  await testRefusal(t, app, upgradeText('/relay/2', from('203.0.113.2')), { statusCode: 429, code: 'FST_RELAY_TOO_MANY_UNFINISHED', message: /127\.0\.0\.1$/ })
+})
+
+t.test('plain requests are not limited', async (t) => {
+  const app = await startApp(t, (app) => {
+    app.relay('/relay')
+    app.get('/rest', async () => 'rest')
+  }, { relay: { handshakesPerSecond: 1 } })
+  for (let i = 0; i < 20; i++) {
+    t.equal((await app.inject('/rest')).statusCode, 200)
+    t.equal((await app.inject('/relay')).statusCode, 426)
+  }
+})
+
+t.test('HandshakeLimits', async (t) => {
+  const begin = (limits: HandshakeLimits, address: string | undefined, now: number) => {
+    const begun = limits.begin(address, now)
+    return typeof begun === 'function' ? begun : begun.code
+  }
+
+  t.test('gives back the rate with time', (t) => {
+    const limits = new HandshakeLimits({ maxUnfinishedHandshakes: 100, handshakesPerSecond: 2 })
+    for (let i = 0; i < 10; i++) t.type(begin(limits, '192.0.2.1', 0), 'function')
+    t.equal(begin(limits, '192.0.2.1', 0), 'FST_RELAY_HANDSHAKE_RATE')
+    t.equal(begin(limits, '192.0.2.1', 499), 'FST_RELAY_HANDSHAKE_RATE')
+    t.type(begin(limits, '192.0.2.1', 500), 'function')
+    t.equal(begin(limits, '192.0.2.1', 500), 'FST_RELAY_HANDSHAKE_RATE')
+    t.end()
+  })
+
+  t.test('remembers so many clients, and forgets those first that were quiet for longest', (t) => {
+    const limits = new HandshakeLimits({ maxUnfinishedHandshakes: 1, handshakesPerSecond: 1 })
+    const address = (i: number): string => `10.0.${i >> 8}.${i & 255}`
+    t.type(begin(limits, '192.0.2.1', 0), 'function')
+    for (let i = 0; i < 20_000; i++) (begin(limits, address(i), 0) as () => void)()
+    t.equal(begin(limits, '192.0.2.1', 0), 'FST_RELAY_TOO_MANY_UNFINISHED', 'but nobody with an unfinished handshake')
+    for (let i = 0; i < 4; i++) (begin(limits, address(19_999), 0) as () => void)()
+    t.equal(begin(limits, address(19_999), 0), 'FST_RELAY_HANDSHAKE_RATE')
+    for (let i = 0; i < 10_000; i++) (begin(limits, address(i), 0) as () => void)()
+    t.type(begin(limits, address(19_999), 0), 'function', 'forgotten')
+    t.end()
+  })
+
+  t.test('does not limit where there is no address', (t) => {
+    const limits = new HandshakeLimits({ maxUnfinishedHandshakes: 1, handshakesPerSecond: 1 })
+    for (let i = 0; i < 100; i++) t.type(begin(limits, undefined, 0), 'function')
+    t.end()
+  })
+})

@@ -1,0 +1,45 @@
+import t from 'tap'
+import { abort, forward } from '../../lib/hub/splice.ts'
+import { FakeTunnel } from '../helpers/fake-tunnel.ts'
+
+t.test('bytes and the end are carried over, and counted', async (t) => {
+  const [from, to] = [new FakeTunnel(), new FakeTunnel()]
+  let count = 0
+  forward(from, to, (length) => { count += length })
+  await from.receive(Buffer.from('abc'))
+  await from.receive(Buffer.from('de'))
+  t.equal(Buffer.concat(to.writes).toString(), 'abcde')
+  t.equal(count, 5)
+  t.notOk(to.writableEnded)
+  from.push(null)
+  await new Promise((resolve) => to.on('finish', resolve))
+  t.notOk(to.destroyed, 'the other direction goes on')
+})
+
+t.test('no more is read than the other side takes', async (t) => {
+  const [from, to] = [new FakeTunnel(), new FakeTunnel({ isOpen: false })]
+  forward(from, to, () => {})
+  for (let i = 0; i < 5; i++) await from.receive(Buffer.from([i]))
+  t.equal(to.writes.length, 1)
+  t.ok(from.isPaused())
+  await to.takeOne()
+  t.equal(to.writes.length, 2, 'one more when one was taken')
+  await to.open()
+  t.equal(Buffer.concat(to.writes).toString('hex'), '0001020304')
+})
+
+t.test('nothing is read while the other side has yet to take what was written before', async (t) => {
+  const [from, to] = [new FakeTunnel(), new FakeTunnel({ isOpen: false })]
+  to.write('first')
+  forward(from, to, () => {})
+  await from.receive(Buffer.from('second'))
+  t.equal(Buffer.concat(to.writes).toString(), 'first')
+  await to.open()
+  t.equal(Buffer.concat(to.writes).toString(), 'firstsecond')
+})
+
+t.test('what is no TCP socket is aborted, too', async (t) => {
+  const tunnel = new FakeTunnel()
+  abort(tunnel)
+  t.ok(tunnel.destroyed)
+})
