@@ -4,7 +4,7 @@ import type {
 } from 'fastify'
 import fp from 'fastify-plugin'
 import { errors } from './errors.ts'
-import { hubOptionsIn, type HubOptions } from './options.ts'
+import { hubOptionsIn, optionError, type HubOptions } from './options.ts'
 import type { RelayHub } from './hub/hub.ts'
 import { defineRelayRoute, kRelayRoute, type RelayMethod, type RelayRouteOptions } from './relay-route.ts'
 import { RelayServer } from './relay-server.ts'
@@ -35,6 +35,13 @@ function register (fastify: FastifyInstance, options: SpanzaRelayOptions & { pre
   if (!fastify.hasDecorator('relayHub')) decorate(fastify, hubOptions)
   else if (Object.keys(hubOptions).length > 0) throw new errors.FST_RELAY_OPTIONS_TWICE(Object.keys(hubOptions).join(', '))
   if (path !== undefined) fastify.relay(path, rest)
+  else checkNothingIsLeft(rest)
+}
+
+/** Without a path, an option of a route would be of no effect, and so would one that is misspelled. */
+function checkNothingIsLeft ({ logLevel, logSerializers, ...rest }: SpanzaRelayOptions): void {
+  const [name] = Object.keys(rest)
+  if (name !== undefined) throw optionError(name, 'left out, or given with path: it belongs to a route', rest[name as keyof typeof rest])
 }
 
 function decorate (fastify: FastifyInstance, hubOptions: HubOptions): void {

@@ -28,7 +28,7 @@ export interface HubOptions {
   keepaliveTimeout?: number
   /** A tunnel without a keepalive (`raw`, `UoTLV/1`) is closed after this much silence; default 0: never. */
   idleTimeout?: number
-  /** A peer that has not taken a byte for this long is closed; default 30 s. */
+  /** A peer whose socket takes nothing more for this long is closed; default 30 s. */
   writeTimeout?: number
   /** How long `fastify.close()` waits for tunnels to end; default 5 s. */
   closeGrace?: number

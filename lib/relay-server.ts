@@ -1,4 +1,4 @@
-import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import { IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { HandshakeLimits } from './admission/limits.ts'
@@ -41,7 +41,8 @@ export class RelayServer implements Claimant {
   }
 
   claims (request: IncomingMessage): boolean {
-    return this.routes.has(request)
+    // @fastify/websocket's injectWS emits upgrades with an object that only looks like a request.
+    return request instanceof IncomingMessage && this.routes.has(request)
   }
 
   upgrade (request: IncomingMessage, stream: unknown, head: Buffer): void {

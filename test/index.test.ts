@@ -104,3 +104,28 @@ t.test('needs HTTP/1.1', async (t) => {
   const app = Fastify({ http2: true } as object)
   await t.rejects(async () => await app.register(spanzaRelay, { path: '/relay' }), { code: 'FST_RELAY_SERVER', message: /HTTP\/2 only/ })
 })
+
+t.test('without path, an option of a route or one that is misspelled is an error', async (t) => {
+  for (const options of [{ hosts: ['relay.example.com'] }, { maxPeer: 7 }]) {
+    const [[name, value]] = Object.entries(options) as [[string, unknown]]
+    await t.rejects(Promise.resolve(Fastify().register(spanzaRelay, options as object)), {
+      code: 'FST_RELAY_OPTION', message: new RegExp(`option ${name} must be .*path.* not .*${[value].flat()[0]}`)
+    })
+  }
+  const app = Fastify()
+  await app.register(spanzaRelay, { logLevel: 'warn' } as object)
+  await app.close()
+})
+
+t.test('injectWS of @fastify/websocket on a relay route is refused as any request that is no upgrade', async (t) => {
+  const app = Fastify()
+  await app.register(websocket)
+  await app.register(spanzaRelay, { path: '/relay' })
+  app.get('/echo', { websocket: true }, (socket) => { socket.on('message', (message) => socket.send(message)) })
+  await app.ready()
+  await t.rejects(app.injectWS('/relay'), { message: /426/ })
+  const socket = await app.injectWS('/echo')
+  t.equal(socket.readyState, socket.OPEN)
+  socket.terminate()
+  await app.close()
+})

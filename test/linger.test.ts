@@ -46,15 +46,13 @@ t.test('an other side that goes on sending is cut off', async (t) => {
   const { tunnel, client } = await connectionOf(t)
   const closed = once(tunnel, 'close')
   endAndLinger(tunnel)
-  let sent = 0
   while (!tunnel.destroyed) {
     await client.send(Buffer.alloc(16_384)).catch(() => {})
-    sent += 16_384
     await new Promise((resolve) => setImmediate(resolve))
   }
   await closed
   t.ok(tunnel.bytesRead > 65_536, 'after 64 KiB')
-  t.ok(tunnel.bytesRead <= sent)
+  t.ok(tunnel.bytesRead <= 3 * 65_536, 'and what came along with the last of them')
 })
 
 t.test('an other side that does nothing is waited for no longer than a moment', async (t) => {

@@ -11,8 +11,11 @@ interface HandshakeRequest extends IncomingMessage {
   [kHandshake]?: Handshake
 }
 
-/** Headers that make no sense, or harm, in a 101: it has no content, and the connection ceases to be HTTP. */
-const withheldHeader = /^(?:connection|upgrade|content-.*|transfer-encoding|trailer|keep-alive|date)$/i
+/**
+ * Headers that make no sense, or harm, in a 101: it has no content, the connection ceases to be HTTP, and what was
+ * agreed on is the relay's to say.
+ */
+const withheldHeader = /^(?:connection|upgrade|content-.*|transfer-encoding|trailer|keep-alive|date|spanza-.*)$/i
 
 /** Seconds until a client may try again, sent with every 429 and 503. */
 const RETRY_AFTER = 5
@@ -99,6 +102,8 @@ export class Handshake {
       if (value !== undefined && !withheldHeader.test(name)) headers[name] = value
     }
     clearTimeout(this.#deadline)
+    // Those that hooks have set on the raw response are among `hookHeaders`.
+    for (const name of response.getHeaderNames()) response.removeHeader(name)
     response.sendDate = false
     response.writeHead(101, 'Switching Protocols', headers)
     response.flushHeaders()

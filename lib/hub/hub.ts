@@ -17,7 +17,7 @@ const MAC1_TESTS_PER_SECOND = 20_000
 /** What the hub needs of a pino logger. */
 export interface HubLog {
   info: (fields: object, message: string) => void
-  warn: (fields: object, message: string) => void
+  error: (fields: object, message: string) => void
 }
 
 /** A handshake that was refused. */
@@ -168,7 +168,7 @@ export class RelayHub extends EventEmitter<HubEvents> {
     this.#counters.attached++
     const info = peer.info()
     this.#log.info({ ...logFields(peer), framing: info.framing, protocol: info.protocol }, 'relay peer attached')
-    this.emit('attach', info)
+    this.#announce('attach', info)
   }
 
   /**
@@ -178,7 +178,7 @@ export class RelayHub extends EventEmitter<HubEvents> {
   refused (refusal: RefusalInfo): void {
     countUp(this.#counters.refused, refusal.code ?? String(refusal.statusCode))
     this.#log.info({ refusal }, 'relay handshake refused')
-    this.emit('refuse', refusal)
+    this.#announce('refuse', refusal)
   }
 
   /**
@@ -224,7 +224,16 @@ export class RelayHub extends EventEmitter<HubEvents> {
     this.#log.info({
       ...logFields(peer), reason, text, duration, bytesIn: info.bytesIn, bytesOut: info.bytesOut, drops: info.drops
     }, 'relay peer detached')
-    this.emit('detach', info, { reason, text, duration })
+    this.#announce('detach', info, { reason, text, duration })
+  }
+
+  /** Emits an event in the middle of the hub's own work, which a listener that throws must not break off. */
+  #announce<Name extends keyof HubEvents> (name: Name, ...args: HubEvents[Name]): void {
+    try {
+      this.emit<keyof HubEvents>(name, ...args)
+    } catch (err) {
+      this.#log.error({ err, event: name }, 'a listener of the relay hub threw')
+    }
   }
 
   #sweep (): void {

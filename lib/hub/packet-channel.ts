@@ -109,7 +109,8 @@ export class PacketChannel {
       case COOKIE_REPLY: {
         const to = sender.ownerOf(receiverIndex(chunk, start, type), now)
         if (to === undefined) return from.drop('no-pending')
-        return this.#deliver(from, to, chunk, frame, start, end, stamped, true)
+        // Not among the handshakes of a blocked receiver: nothing limits how many one session may bring.
+        return this.#deliver(from, to, chunk, frame, start, end, stamped, false)
       }
     }
   }

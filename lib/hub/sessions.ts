@@ -109,9 +109,9 @@ export class PendingInitiations {
     pending.from.pending.#sent.delete(pending)
   }
 
-  /** Forgets all, received and sent. */
+  /** Forgets those received; what this identity has sent expires where it is held. */
   clear (): void {
-    for (const pending of [...this.#received.values(), ...this.#sent]) pending.heldBy.remove(pending.index)
+    for (const index of this.#received.keys()) this.remove(index)
   }
 
   sweep (now: number): void {

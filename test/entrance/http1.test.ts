@@ -119,14 +119,18 @@ t.test('headers that hooks have set', async (t) => {
           'Transfer-Encoding': 'chunked',
           Trailer: 'x',
           'Keep-Alive': 'timeout=5',
-          Date: 'now'
+          Date: 'now',
+          'Spanza-Framing': 'wg',
+          'Spanza-Max-Packet': '9'
         })
+        reply.raw.setHeader('X-Raw', 'set past Fastify')
+        reply.raw.setHeader('Content-Language', 'en')
       }
     }))
     const client = await RawClient.dial(t, app)
     const { head } = await client.upgrade(t, '/relay')
     t.equal(head, 'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: spanza\r\n' +
-      'x-request-id: 17\r\nset-cookie: a=1\r\nset-cookie: b=2\r\n\r\n')
+      'x-raw: set past Fastify\r\nx-request-id: 17\r\nset-cookie: a=1\r\nset-cookie: b=2\r\n\r\n')
     await testJoined(t, client, await openBare(t, app, '/relay'))
   })
 
@@ -168,6 +172,19 @@ t.test('a refusal arrives whole, whatever the client has sent behind its request
       t.same(JSON.parse(body), { no: 'entry' })
     })
   }
+})
+
+t.test('a client that goes on sending for a moment meets no reset', async (t) => {
+  const app = await startApp(t, (app) => app.relay('/relay', { onRequest: async (_request, reply) => await reply.code(401).send() }))
+  const client = await RawClient.dial(t, app, { allowHalfOpen: true })
+  await client.send(upgradeText('/relay'))
+  t.equal((await client.answer()).statusCode, 401)
+  for (let i = 0; i < 10; i++) {
+    await client.send(randomBytes(1000))
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+  client.socket.end()
+  t.equal(await client.closed, undefined)
 })
 
 t.test('the deadline', async (t) => {

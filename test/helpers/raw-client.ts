@@ -127,9 +127,10 @@ export class RawClient {
     return { statusCode: Number(statusLine!.split(' ')[1]), head, headers, body: '' }
   }
 
-  /** The next answer, content included; one without a length goes to the end of the stream. */
+  /** The next answer, content included; one without a length goes to the end of the stream. A 101 has none. */
   async answer (): Promise<Answer> {
     const answer = await this.head()
+    if (answer.statusCode === 101) return answer
     const length = answer.headers['content-length']
     const content = length === undefined ? await this.readToEnd() : await this.read(Number(length))
     return { ...answer, body: content.toString() }

@@ -1,26 +1,24 @@
-import Fastify, { type FastifyInstance } from 'fastify'
+import type { FastifyInstance } from 'fastify'
 import type { Test } from 'tap'
-import spanzaRelay, { type DetachInfo, type HubOptions, type PeerInfo } from '../../lib/index.ts'
+import type { DetachInfo, HubOptions, PeerInfo } from '../../lib/index.ts'
+import { startApp } from './relay-app.ts'
 
 /**
  * A relay on 127.0.0.1 until the test ends. Its clients say themselves who they are (see `openTunnel`); the last part
  * of the path names the channel, and `/relay/…` and `/other/…` are two scopes.
  */
 export async function startRelay (t: Test, options: HubOptions = {}): Promise<FastifyInstance> {
-  const app = Fastify()
-  await app.register(spanzaRelay, { handshakesPerSecond: 10_000, ...options })
-  for (const path of ['/relay/:network', '/other/:network']) {
-    app.relay(path, {
-      identify: ({ headers }) => ({
-        id: headers['x-id'] as string | undefined,
-        publicKey: headers['x-key'] as string | undefined,
-        context: headers['x-context']
+  return await startApp(t, (app) => {
+    for (const path of ['/relay/:network', '/other/:network']) {
+      app.relay(path, {
+        identify: ({ headers }) => ({
+          id: headers['x-id'] as string | undefined,
+          publicKey: headers['x-key'] as string | undefined,
+          context: headers['x-context']
+        })
       })
-    })
-  }
-  await app.listen({ port: 0, host: '127.0.0.1' })
-  t.teardown(() => app.close())
-  return app
+    }
+  }, { relay: { handshakesPerSecond: 10_000, ...options } })
 }
 
 /** Waits for the peer with this id to leave, and tells how it did. */

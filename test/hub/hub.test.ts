@@ -2,6 +2,7 @@ import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import { CLOSING, DRAIN } from '../../lib/framing/wg.ts'
 import type { DetachInfo, PeerInfo, RefusalInfo } from '../../lib/index.ts'
+import { startApp } from '../helpers/relay-app.ts'
 import { detached, startRelay } from '../helpers/relay.ts'
 import { SeededRandom } from '../helpers/random.ts'
 import { askForTunnel, openTunnel, settle, until, type Tunnel } from '../helpers/tunnel.ts'
@@ -197,9 +198,31 @@ t.test('a server closes though peers never read nor leave', async (t) => {
   await Promise.all([a.closed, mute.closed])
 })
 
+t.test('no tunnel outlives the grace', async (t) => {
+  const app = await startRelay(t, { closeGrace: 20 })
+  // Neither reads, and so neither ends its side.
+  for (const framing of ['wg', 'raw'] as const) await openTunnel(t, app, { framing, reads: false })
+  await app.relayHub.close()
+  const connections = await new Promise((resolve) => app.server.getConnections((_error, count) => resolve(count)))
+  t.equal(connections, 0)
+})
+
 t.test('a server that has no tunnels closes, also twice', async (t) => {
   const app = await startRelay(t)
   await Promise.all([app.close(), app.relayHub.close()])
   await app.relayHub.close()
   t.same(app.relayHub.channels(), [])
+})
+
+t.test('a listener that throws is logged and disturbs nobody', async (t) => {
+  const lines: string[] = []
+  const stream = { write: (line: string) => { lines.push(line) } }
+  const app = await startApp(t, (app) => {
+    app.relay('/relay/:network', { identify: () => ({ id: 'the same' }) })
+  }, { server: { logger: { level: 'error', stream } } })
+  for (const name of ['attach', 'detach'] as const) app.relayHub.on(name, () => { throw new Error(`thrown on ${name}`) })
+  await openTunnel(t, app)
+  await openTunnel(t, app)
+  t.match(app.relayHub.peers(), [{ id: 'the same' }])
+  t.same(lines.map((line) => JSON.parse(line).err.message), ['thrown on attach', 'thrown on detach', 'thrown on attach'])
 })

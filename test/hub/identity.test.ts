@@ -55,6 +55,14 @@ t.test('an index belongs to whom a session or a pending initiation leads', async
   t.equal(a.ownerOf(1, 240_000), undefined)
 })
 
+t.test('to ask whose an index is does not count as a use of it', async (t) => {
+  const [a, b] = [identity(), identity()]
+  for (let index = 0; index < 8; index++) a.sessions.install(index, b, 0)
+  t.equal(a.ownerOf(0, 1), b)
+  a.sessions.install(8, b, 1)
+  t.equal(a.ownerOf(0, 1), undefined)
+})
+
 t.test('one that has left holds on to nobody', async (t) => {
   const [a, b] = [identity(), identity()]
   a.sessions.install(1, b, 0)

@@ -444,15 +444,16 @@ t.test('the same id with another key is somebody new: no old session leads to it
 
 t.test('one that takes the id of one peer and the key of another replaces both, and has the sessions of the key', async (t) => {
   const app = await startRelay(t)
-  const keyB = publicKey()
-  const [a, b, c] = await openAll(t, app, [{ id: 'a' }, { id: 'b', key: keyB }, { id: 'c', key: publicKey() }, { id: 'd' }]) as [Tunnel, Tunnel, Tunnel]
-  await send(a, [initiation(1, keyB)], [b])
+  const [keyB, keyC] = [publicKey(), publicKey()]
+  const [a, b, c] = await openAll(t, app, [{ id: 'a' }, { id: 'b', key: keyB }, { id: 'c', key: keyC }, { id: 'd' }]) as [Tunnel, Tunnel, Tunnel]
+  await send(a, [initiation(1, keyB), initiation(3, keyC)], [b, c])
   await send(b, [response(2, 1)], [a])
+  await send(c, [response(4, 3)], [a])
   const both = await openTunnel(t, app, { id: 'c', key: keyB })
   await Promise.all([b.closed, c.closed])
   t.same(app.relayHub.peers().map(({ id }) => id), ['a', 'd', 'c'])
   const message = transportData(2)
-  t.same(await send(a, [message], [both]), [[message]])
+  t.same(await send(a, [transportData(4), message], [both]), [[message]])
 })
 
 t.test('only so many are remembered without a tunnel; the oldest is forgotten first', async (t) => {

@@ -74,6 +74,16 @@ for (const framing of [wg, len16]) {
   })
 }
 
+t.test('datagrams of two chunks are not taken for neighbours', async (t) => {
+  const { tunnel, queue } = setUp(wg)
+  const [first, second] = [numbered(1, 100), numbered(2, 100)]
+  const [one, two] = [frames(wg, [first]), Buffer.concat([Buffer.alloc(100), frames(wg, [second])])]
+  queue.add(one, 0, 0, 100, true, wg, false)
+  queue.add(two, 100, 100, 200, true, wg, false)
+  queue.flush()
+  t.same(decode(wg, tunnel.writes).sink.datagrams, [first, second])
+})
+
 for (const [from, to] of [[wg, len16], [len16, wg]] as const) {
   t.test(`from ${from.name} to ${to.name} datagrams are written anew, and what was received stays as it was`, async (t) => {
     const { tunnel, counters, queue } = setUp(to)
@@ -143,13 +153,16 @@ t.test('at most 256 KiB wait', async (t) => {
   t.equal(decode(wg, tunnel.writes).sink.datagrams.length, 98, 'and the room is there again')
 })
 
-t.test('where only handshake messages wait, what comes last goes', async (t) => {
-  const { queue, counters } = setUpBlocked(wg)
-  addAll(queue, wg, frames(wg, Array.from({ length: 512 }, () => wireguardMessage(3))))
+t.test('where only handshake messages wait, data finds no room, and a new one takes the place of the oldest', async (t) => {
+  const { tunnel, queue, counters } = setUpBlocked(wg)
+  const handshakes = Array.from({ length: 513 }, () => wireguardMessage(3))
+  addAll(queue, wg, frames(wg, handshakes.slice(0, 512)))
   t.equal(counters.dropped, 0)
-  addAll(queue, wg, frames(wg, [numbered(1), wireguardMessage(1)]))
+  addAll(queue, wg, frames(wg, [numbered(1), handshakes[512]!]))
   t.equal(queue.length, 512)
   t.equal(counters.dropped, 2)
+  await tunnel.open()
+  t.same(decode(wg, tunnel.writes).sink.datagrams, handshakes.slice(1))
 })
 
 t.test('what waits is written in parts, as the socket takes them', async (t) => {
