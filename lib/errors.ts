@@ -9,6 +9,7 @@ import createError from '@fastify/error'
  */
 export const errors = {
   // The handshake, in the order of admission.
+  FST_RELAY_HEADERS: createError<[number]>('FST_RELAY_HEADERS', 'An upgrade request must have less than %d headers', 431),
   FST_RELAY_HOST_HEADER: createError<[string]>('FST_RELAY_HOST_HEADER', 'An upgrade request must have exactly one Host header, this one has %s', 400),
   FST_RELAY_REQUEST_TARGET: createError('FST_RELAY_REQUEST_TARGET', 'The target of an upgrade request must be a path, as in "GET /relay HTTP/1.1"', 400),
   FST_RELAY_HTTP_VERSION: createError<[string]>('FST_RELAY_HTTP_VERSION', 'An upgrade needs HTTP/1.1, this request is HTTP/%s', 400),

@@ -164,7 +164,7 @@ class RelayRoute {
       const admitted: Admitted = {
         channel: {
           scope: this.#scope ?? request.routeOptions.url!,
-          name: channel ?? channelName(request.params as Record<string, string>),
+          name: channel ?? channelName(request.params as Record<string, unknown>),
           kind: agreement.framing === undefined ? 'stream' : 'packet'
         },
         id,
@@ -179,8 +179,8 @@ class RelayRoute {
       if (invalid !== undefined) throw new errors.FST_RELAY_ANSWER_HEADER(invalid)
       this.#server.hub.checkRoom(admitted)
       this.#checkProxy(request, admitted.address)
-      reply.hijack()
       const tunnel = handshake.accept({ Upgrade: protocol, ...agreement.answerHeaders }, reply.getHeaders())
+      reply.hijack()
       this.#server.hub.attach(admitted, tunnel)
     })
   }
@@ -215,9 +215,8 @@ class RelayRoute {
   }
 }
 
-/** The route's parameters as one name. With several, each is encoded, so that no value can look like two. */
-function channelName (params: Record<string, string>): string {
+/** The route's decoded parameters as one name. A slash within one is encoded, so that no value can look like two. */
+function channelName (params: Record<string, unknown>): string {
   // A schema may have made numbers of them.
-  const values = Object.values(params).map(String)
-  return values.length === 1 ? values[0]! : values.map(encodeURIComponent).join('/')
+  return Object.values(params).map((value) => String(value).replace(/[%/]/g, encodeURIComponent)).join('/')
 }

@@ -1,5 +1,5 @@
 import { IncomingMessage, type Server, type ServerResponse } from 'node:http'
-import type { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { HandshakeLimits } from './admission/limits.ts'
 import { checkForm } from './admission/handshake.ts'
@@ -10,6 +10,9 @@ import { RelayRoutes } from './entrance/relay-routes.ts'
 import { errors } from './errors.ts'
 import { RelayHub } from './hub/hub.ts'
 import type { HubOptions } from './options.ts'
+
+/** What Node keeps of a request's headers where the server's `maxHeadersCount` is not set. */
+const DEFAULT_MAX_HEADERS = 2000
 
 /** What is known of an unfinished handshake. */
 interface Unfinished {
@@ -45,13 +48,15 @@ export class RelayServer implements Claimant {
     return request instanceof IncomingMessage && this.routes.has(request)
   }
 
-  upgrade (request: IncomingMessage, stream: unknown, head: Buffer): void {
+  upgrade (request: IncomingMessage, stream: Duplex, head: Buffer): void {
     // Node 26 brings a wrapper of the socket where a body was announced; what is refused is answered on the socket.
-    const socket = request.socket ?? (stream as Socket)
+    const { socket } = request
+    // That wrapper repeats the socket's errors, and nobody else listens.
+    if (stream !== socket) stream.on('error', () => {})
     const handshake: Handshake = new Handshake(request, socket, head, (refusal) => this.#settled(handshake, refusal))
     this.#handshakes.set(handshake, { address: canonicalAddress(socket.remoteAddress), release: () => {} })
     if (this.hub.isClosing) return handshake.refuse(new errors.FST_RELAY_CLOSING())
-    const malformed = checkForm(request)
+    const malformed = checkForm(request, (this.#fastify.server as Server).maxHeadersCount ?? DEFAULT_MAX_HEADERS)
     if (malformed !== undefined) return handshake.refuse(malformed)
     const { handshakeTimeout } = this.hub.options
     handshake.dispatch(
@@ -67,9 +72,8 @@ export class RelayServer implements Claimant {
     const handshake = Handshake.of(request.raw)
     const unfinished = handshake && this.#handshakes.get(handshake)
     if (handshake === undefined || unfinished === undefined) return
-    const address = canonicalAddress(request.ip)
-    unfinished.address = address ?? unfinished.address
-    const begun = this.#limits.begin(address, performance.now())
+    unfinished.address = canonicalAddress(request.ip) ?? unfinished.address
+    const begun = this.#limits.begin(unfinished.address, performance.now())
     if (typeof begun !== 'function') {
       handshake.note(begun)
       reply.headers(retryAfter(begun.statusCode!))

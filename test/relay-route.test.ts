@@ -223,11 +223,12 @@ t.test('channels', async (t) => {
       app.relay('/one/:a')
       app.relay('/two/:a/:b')
       app.relay('/rest/*')
+      app.relay('/some/:a/:b?')
       app.relay('/number/:a', { schema: { params: { type: 'object', properties: { a: { type: 'integer' } } } } })
     })
     const paths: Array<[string, string]> = [
-      ['/none', ''], ['/none?x=1', ''], ['/one/home', 'home'], ['/one/%68ome', 'home'], ['/one/a%2Fb', 'a/b'], ['/one/%C3%A9', 'é'],
-      ['/two/a/b', 'a/b'], ['/two/a%2Fb/c', 'a%2Fb/c'], ['/two/a/b%2Fc', 'a/b%2Fc'], ['/rest/a/b', 'a/b'], ['/number/007', '7']
+      ['/none', ''], ['/none?x=1', ''], ['/one/home', 'home'], ['/one/%68ome', 'home'], ['/one/a%2Fb', 'a%2Fb'], ['/one/a%252Fb', 'a%252Fb'], ['/one/%C3%A9', 'é'],
+      ['/two/a/b', 'a/b'], ['/two/a%2Fb/c', 'a%2Fb/c'], ['/two/a/b%2Fc', 'a/b%2Fc'], ['/rest/a/b', 'a%2Fb'], ['/some/a/b', 'a/b'], ['/some/a%2Fb', 'a%2Fb'], ['/number/007', '7']
     ]
     for (const [path, name] of paths) {
       await t.test(path, async (t) => {

@@ -1,4 +1,7 @@
 import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import Fastify from 'fastify'
 import t from 'tap'
 import spanzaRelay from '../lib/index.ts'
@@ -149,3 +152,29 @@ for (const [what, server] of [
     await a.closed
   })
 }
+
+t.test('on a unix socket', async (t) => {
+  // Such a path can be 107 bytes long, no more.
+  const directory = mkdtempSync(join(tmpdir(), 'relay-'))
+  t.teardown(() => rmSync(directory, { recursive: true }))
+  const path = join(directory, 'socket')
+  const app = await startApp(t, (app) => app.relay('/relay'), { listen: { path } })
+  const dial = { path }
+
+  await t.test('a tunnel that breaks takes its partner along, and nobody else', async (t) => {
+    const [a, b] = [await openBare(t, app, '/relay', {}, dial), await openBare(t, app, '/relay', {}, dial)]
+    a.socket.pause()
+    await b.send('never read')
+    const lost = once(app.relayHub, 'detach')
+    a.socket.destroy()
+    await b.send('more')
+    await lost
+    await b.closed
+  })
+
+  await t.test('closing returns with two tunnels joined', async (t) => {
+    const [a, b] = [await openBare(t, app, '/relay', {}, dial), await openBare(t, app, '/relay', {}, dial)]
+    await testJoined(t, a, b)
+    await app.close()
+  })
+})

@@ -8,9 +8,11 @@ import type { FramingName } from '../framing/framing.ts'
 /**
  * What must hold before a request is routed: Node checks none of this on upgrades.
  * Sources: RFC 9112, sections 2.3, 3.2 and 6; RFC 9110, sections 7.2 and 7.8.
+ * @param maxHeaders what Node keeps of a request's headers, 0 for all: the check cannot see what it left out
  * @returns the first thing that is wrong, or undefined
  */
-export function checkForm (request: IncomingMessage): FastifyError | undefined {
+export function checkForm (request: IncomingMessage, maxHeaders: number): FastifyError | undefined {
+  if (maxHeaders > 0 && request.rawHeaders.length >= maxHeaders * 2) return new errors.FST_RELAY_HEADERS(maxHeaders)
   const hosts = countHeader(request, 'host')
   if (hosts !== 1) return new errors.FST_RELAY_HOST_HEADER(hosts === 0 ? 'none' : String(hosts))
   if (!request.url!.startsWith('/')) return new errors.FST_RELAY_REQUEST_TARGET()

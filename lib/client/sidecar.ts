@@ -207,7 +207,8 @@ export class UdpSidecar extends EventEmitter<SidecarEvents> {
     let drained = false
     connection.on('message', (datagram) => this.#udp.send(datagram))
     connection.on('draining', (afterMs) => {
-      clearTimeout(drainTimer)
+      // The first one counts: a relay that asks again and again must not be able to keep this side busy.
+      if (drainTimer !== undefined) return
       drainTimer = setTimeout(() => {
         drained = true
         // Not both at a time: with the same identity, the new connection would replace the old one.

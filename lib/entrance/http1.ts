@@ -101,7 +101,6 @@ export class Handshake {
     for (const [name, value] of Object.entries(hookHeaders)) {
       if (value !== undefined && !withheldHeader.test(name)) headers[name] = value
     }
-    clearTimeout(this.#deadline)
     // Those that hooks have set on the raw response are among `hookHeaders`.
     for (const name of response.getHeaderNames()) response.removeHeader(name)
     response.sendDate = false
@@ -194,8 +193,9 @@ export function findInvalidHeaders (headers: ReplyHeaders): string[] {
   return Object.entries(headers).filter(([name, value]) => {
     try {
       validateHeaderName(name)
-      for (const line of [value].flat()) validateHeaderValue(name, String(line))
-      return false
+      const lines = value === undefined ? [] : [value].flat()
+      for (const line of lines) validateHeaderValue(name, String(line))
+      return !lines.every((line) => typeof line === 'string' || typeof line === 'number')
     } catch {
       return true
     }

@@ -8,6 +8,10 @@ const matchingOptions = [
   'caseSensitive', 'ignoreTrailingSlash', 'ignoreDuplicateSlashes', 'maxParamLength', 'allowUnsafeRegex', 'useSemicolonDelimiter'
 ]
 
+interface Entry {
+  isConstrained: boolean
+}
+
 /**
  * Tells whether a request's URL leads to a relay route. Fastify's `findRoute` says that a URL leads to some route,
  * with which parameters, but not to which. So the patterns of the relay routes are kept in a second router, the one
@@ -16,7 +20,7 @@ const matchingOptions = [
 export class RelayRoutes {
   readonly #fastify: FastifyInstance
   readonly #router: ReturnType<typeof createRouter>
-  readonly #patterns = new Set<string>()
+  #isEmpty = true
 
   constructor (fastify: FastifyInstance) {
     this.#fastify = fastify
@@ -29,16 +33,18 @@ export class RelayRoutes {
    * @param isConstrained whether the route has constraints, which only Fastify itself can judge
    */
   add (pattern: string, isConstrained: boolean): void {
-    if (this.#patterns.has(pattern)) return
-    this.#patterns.add(pattern)
-    this.#router.on('GET', pattern, () => {}, { isConstrained })
+    // With constraints, the app may have several routes of one pattern, also with parameters of other names.
+    const known = this.#router.findRoute('GET', pattern) as { store: Entry } | null
+    if (known === null) this.#router.on('GET', pattern, () => {}, { isConstrained } satisfies Entry)
+    else known.store.isConstrained ||= isConstrained
+    this.#isEmpty = false
   }
 
   has (request: IncomingMessage): boolean {
-    if (this.#patterns.size === 0 || request.method !== 'GET' || request.url === undefined) return false
+    if (this.#isEmpty || request.method !== 'GET' || request.url === undefined) return false
     const own = this.#router.find('GET', request.url)
     if (own === null) return false
-    if ((own.store as { isConstrained: boolean }).isConstrained) return true
+    if ((own.store as Entry).isConstrained) return true
     const found = this.#fastify.findRoute({ method: 'GET', url: request.url })
     return found !== null && isDeepStrictEqual({ ...found.params }, { ...own.params })
   }

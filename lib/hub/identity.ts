@@ -86,12 +86,17 @@ export class Identity {
     this.#initiationsTo.clear()
   }
 
-  /** Drops what has expired. @returns whether any session is left */
+  /** Whether it has used up nothing of its rates: only then can it be forgotten without giving it new ones. */
+  #isRested (now: number): boolean {
+    return this.#initiations.isFull(now) && this.mac1Tests.isFull(now) && this.#initiationsTo.size === 0
+  }
+
+  /** Drops what has expired. @returns whether anything is left that must not be forgotten */
   sweep (now: number): boolean {
     this.pending.sweep(now)
     for (const [destination, bucket] of this.#initiationsTo) {
       if (destination.isRemoved || bucket.isFull(now)) this.#initiationsTo.delete(destination)
     }
-    return this.sessions.sweep(now)
+    return this.sessions.sweep(now) || !this.#isRested(now)
   }
 }

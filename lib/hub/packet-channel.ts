@@ -12,6 +12,9 @@ import { ReplacementLimit } from './replacement-limit.ts'
 import type { SendQueue } from './send-queue.ts'
 import type { TokenBucket } from '../token-bucket.ts'
 
+/** An initiation's first tests do not count for the hub: one channel must not be able to take them away from the others. */
+const FREE_MAC1_TESTS = 4
+
 /** A channel whose peers exchange datagrams, routed by what WireGuard's messages show without a key. */
 export class PacketChannel {
   readonly #hub: HubContext
@@ -72,15 +75,15 @@ export class PacketChannel {
     const identity = peer.identity!
     identity.peer = undefined
     this.#attached--
-    if (!identity.isStable || !identity.sessions.sweep(this.#hub.clock.now)) this.#remove(identity)
+    if (!identity.isStable || !identity.sweep(this.#hub.clock.now)) this.#remove(identity)
     else this.#boundAbsent()
   }
 
   sweep (): void {
     const { clock } = this.#hub
     for (const identity of this.#identities.values()) {
-      const hasSessions = identity.sweep(clock.now)
-      if (identity.peer === undefined && !hasSessions) this.#remove(identity)
+      const isNeeded = identity.sweep(clock.now)
+      if (identity.peer === undefined && !isNeeded) this.#remove(identity)
       identity.peer?.sweep()
     }
     this.#replacements.sweep(clock.now)
@@ -179,7 +182,8 @@ export class PacketChannel {
       for (const candidate of group) {
         const key = candidate.mac1Key
         if (key === undefined || candidate.isRemoved || tested.has(candidate)) continue
-        if (!sender.mac1Tests.take(now) || !this.#mac1Tests.take(now)) return 'over-budget'
+        const isFree = tested.size <= FREE_MAC1_TESTS
+        if (!sender.mac1Tests.take(now) || (!isFree && !this.#mac1Tests.take(now))) return 'over-budget'
         if (isAddressedTo(key, chunk, start)) return candidate
         tested.add(candidate)
       }

@@ -19,7 +19,9 @@ export function forward (from: Duplex, to: Duplex, onBytes: (length: number) => 
 
 /** Breaks a tunnel so that the other side sees that it broke, and does not take it for the end of the stream. */
 export function abort (tunnel: Duplex): void {
-  // A RST can only be asked of TCP itself; TLS shows the same by ending without close_notify.
-  if (tunnel instanceof Socket && !(tunnel instanceof TLSSocket)) tunnel.resetAndDestroy()
+  // A RST can only be asked of TCP itself: a unix socket has no remote address, and TLS shows the same by ending
+  // without close_notify.
+  const isTcp = tunnel instanceof Socket && !(tunnel instanceof TLSSocket) && tunnel.remoteAddress !== undefined
+  if (isTcp) tunnel.resetAndDestroy()
   else tunnel.destroy()
 }

@@ -4,6 +4,7 @@ import { endAndLinger } from '../linger.ts'
 import { Peer, type Admitted, type DetachReason, type HubContext } from './peer.ts'
 import { ReplacementLimit } from './replacement-limit.ts'
 import { abort, forward } from './splice.ts'
+import { WaitingBytes } from './waiting-bytes.ts'
 
 /** What is read from a tunnel that waits, in bytes: without reading, nobody would notice that it has gone. */
 const MAX_WAITING_BYTES = 64 * 1024
@@ -13,7 +14,7 @@ class StreamPeer extends Peer {
   readonly #channel: StreamChannel
   #partner: StreamPeer | undefined
   readonly #waitingSince: number
-  #waiting: Buffer[] = []
+  readonly #waiting = new WaitingBytes()
   #hasEnded = false
   #halfClosedAt: number | undefined
 
@@ -27,16 +28,20 @@ class StreamPeer extends Peer {
     tunnel.on('data', this.#onWaitingData)
   }
 
+  get isWaiting (): boolean {
+    return this.#partner === undefined
+  }
+
+  /** Whether both tunnels of the pair are in the channel: one may stay for a while to deliver what the other has sent. */
   get isPaired (): boolean {
-    return this.#partner !== undefined
+    return this.#partner?.isDetached === false
   }
 
   /** Splices this tunnel, which waited, with one that has come. */
   join (other: StreamPeer): void {
     this.#pairWith(other)
     other.#pairWith(this)
-    for (const chunk of this.#waiting) other.#send(chunk)
-    this.#waiting = []
+    if (this.#waiting.length > 0) other.#send(this.#waiting.take())
     for (const [from, to] of [[this, other], [other, this]] as const) {
       forward(from.tunnel, to.tunnel, (length) => {
         from.#count(length)
@@ -81,8 +86,8 @@ class StreamPeer extends Peer {
 
   readonly #onWaitingData = (chunk: Buffer): void => {
     this.#count(chunk.length)
-    this.#waiting.push(chunk)
-    if (this.bytesIn >= MAX_WAITING_BYTES) this.tunnel.pause()
+    this.#waiting.add(chunk)
+    if (this.#waiting.length >= MAX_WAITING_BYTES) this.tunnel.pause()
   }
 
   readonly #onWaitingEnd = (): void => {
@@ -125,7 +130,7 @@ class StreamPeer extends Peer {
   #detach (reason: DetachReason, text: string): void {
     this.isDetached = true
     this.tunnel.off('data', this.#onWaitingData)
-    this.#waiting = []
+    this.#waiting.take()
     this.#channel.detach(this)
     this.hub.detached(this, reason, text)
   }
@@ -149,6 +154,10 @@ export class StreamChannel {
     return [...this.#peers]
   }
 
+  get #waitingPeer (): StreamPeer | undefined {
+    return [...this.#peers].find((peer) => peer.isWaiting)
+  }
+
   /** The peers that have to leave when this one comes; with the one of a pair, the other goes too. */
   replacedBy ({ id }: Admitted): StreamPeer[] {
     return [...this.#peers].filter((peer) => id !== undefined && peer.id === id)
@@ -158,12 +167,14 @@ export class StreamChannel {
   checkRoom (admitted: Admitted): void {
     const [older] = this.replacedBy(admitted)
     if (older !== undefined) this.#replacements.count(older.id, this.#hub.clock.now)
-    else if (this.#peers.size >= 2) throw new errors.FST_RELAY_CHANNEL_PAIRED()
+    else if (this.#waitingPeer === undefined && [...this.#peers].some((peer) => peer.isPaired)) {
+      throw new errors.FST_RELAY_CHANNEL_PAIRED()
+    }
   }
 
   attach (admitted: Admitted, tunnel: Duplex): Peer {
     for (const older of this.replacedBy(admitted)) older.close('replaced', 'another tunnel has the same identity now')
-    const waiting = [...this.#peers].find((each) => !each.isPaired)
+    const waiting = this.#waitingPeer
     const peer = new StreamPeer(admitted, tunnel, this, this.#hub)
     this.#peers.add(peer)
     waiting?.join(peer)

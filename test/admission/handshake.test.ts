@@ -1,7 +1,7 @@
 import t from 'tap'
 import { chooseFraming, chooseProtocol, isHostAllowed, listOf } from '../../lib/admission/handshake.ts'
 import { errors } from '../../lib/index.ts'
-import { upgradeText } from '../helpers/raw-client.ts'
+import { RawClient, upgradeText } from '../helpers/raw-client.ts'
 import { openBare, startApp, testRefusal, type Expected } from '../helpers/relay-app.ts'
 
 t.test('the form of the request', async (t) => {
@@ -115,4 +115,14 @@ t.test('isHostAllowed', (t) => {
   t.notOk(isHostAllowed('a.b.c', ['a.b']))
   t.notOk(isHostAllowed('', ['a.b']))
   t.end()
+})
+
+t.test('a header that Node has left out cannot hide a body', async (t) => {
+  const app = await startApp(t, (app) => { app.relay('/relay') })
+  app.server.maxHeadersCount = 50
+  const headers = Object.fromEntries(Array.from({ length: 60 }, (_, index) => [`x-${index}`, 'y']))
+  const client = await RawClient.dial(t, app)
+  await client.send(upgradeText('/relay', { headers: { ...headers, 'Transfer-Encoding': 'chunked' }, body: '0\r\n\r\n' }))
+  t.equal((await client.answer()).statusCode, 431)
+  await testRefusal(t, app, upgradeText('/relay', { headers }), { statusCode: 431, code: 'FST_RELAY_HEADERS', message: /less than 50 headers/ })
 })

@@ -141,6 +141,7 @@ t.test('headers that hooks have set', async (t) => {
     'NUL in a value': { 'x-name': 'a\0b' },
     'characters above latin1': { 'x-name': 'a\u{10d}b' },
     'CR and LF in one of several values': { 'x-name': ['a', 'b\r\nInjected: yes'] },
+    'a value that is none': { 'x-name': [undefined] as unknown as string[] },
     'CR and LF in a name': { 'x-name\r\nInjected': 'yes' },
     'two bad ones': { 'x-name': 'a\r\nInjected: yes', 'x-other': 'a\r\nInjected: yes' },
     'CR and LF where the 101 has a value of its own': { upgrade: 'a\r\nInjected: yes' }
@@ -344,4 +345,19 @@ t.test('an upgrade behind a finished answer is like any other', async (t) => {
   t.equal((await client.answer()).body, 'rest')
   await client.upgrade(t, '/relay')
   await testJoined(t, client, await openBare(t, app, '/relay'))
+})
+
+t.test('a client that announces a body and breaks the connection does no harm', async (t) => {
+  const app = await startApp(t, (app) => { app.relay('/relay') })
+  for (const headers of [{ 'Content-Length': '3' }, { 'Transfer-Encoding': 'chunked' }] as Array<Record<string, string>>) {
+    for (let i = 0; i < 10; i++) {
+      const client = await RawClient.dial(t, app)
+      const refused = new Promise((resolve) => app.relayHub.once('refuse', resolve))
+      await client.send(upgradeText('/relay', { headers }))
+      await refused
+      client.socket.resetAndDestroy()
+    }
+  }
+  await openBare(t, app, '/relay')
+  t.equal(app.relayHub.stats().refused['FST_RELAY_BODY'], 20)
 })

@@ -79,3 +79,15 @@ t.test('a relay route with a constraint answers where it is met', async (t) => {
   await client.send(requestText('/tunnel', { host: 'www.example.com', headers: { Connection: 'Upgrade', Upgrade: 'h2c' } }))
   t.equal((await client.answer()).body, 'a page')
 })
+
+t.test('routes of one pattern may differ in their constraints and the names of their parameters', async (t) => {
+  const app = await startApp(t, (app) => {
+    app.relay('/tunnel/:a', { constraints: { host: 'a.example.com' } })
+    app.relay('/tunnel/:b', { constraints: { host: 'b.example.com' } })
+  })
+  for (const host of ['a.example.com', 'b.example.com']) {
+    const client = await openBare(t, app, '/tunnel/x', { host })
+    client.socket.destroy()
+  }
+  t.equal(app.relayHub.stats().attached, 2)
+})

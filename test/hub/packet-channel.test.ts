@@ -11,7 +11,7 @@ import { readHubOptions } from '../../lib/options.ts'
 import { TokenBucket } from '../../lib/token-bucket.ts'
 import { FakeTunnel } from '../helpers/fake-tunnel.ts'
 import { frames } from '../helpers/fake-relay.ts'
-import { startRelay } from '../helpers/relay.ts'
+import { detached, startRelay } from '../helpers/relay.ts'
 import { decode } from '../helpers/sink.ts'
 import { askForTunnel, openTunnel, settle, until, type Tunnel, type TunnelOptions } from '../helpers/tunnel.ts'
 import { cookieReply, initiation, publicKey, response, transportData } from '../helpers/wireguard-messages.ts'
@@ -174,28 +174,46 @@ t.test('the tests of mac1 have a budget for each sender', async (t) => {
   t.same(others[0]!.take(), [message], 'another sender has its own budget')
 })
 
-t.test('a partner is found with one test', async (t) => {
-  const { channel, join, counters } = unitChannel({ mac1Tests: 12 })
+t.test('a partner is found first, whatever the number of keys', async (t) => {
+  const { join, counters } = unitChannel({ mac1Tests: 5 })
   const keys = Array.from({ length: 10 }, () => publicKey())
   const [a, ...others] = keys.map((key) => join(wg, { id: key.toString('hex'), key }))
-  const last = others.at(-1)!
   await a!.receive(initiation(1, keys.at(-1)))
-  await last.receive(response(2, 1))
+  t.equal(counters.initiations.unicast, 1, 'nine tests, five of them from the budget of the hub, which is empty now')
+  await others.at(-1)!.receive(response(2, 1))
   t.equal(counters.drops['no-pending'], 0)
   for (const index of [3, 4, 5]) await a!.receive(initiation(index, keys.at(-1)))
-  t.equal(counters.initiations.unicast, 4, 'nine tests for the first one, one for each of the others')
-  await a!.receive(initiation(6, keys.at(-1)))
+  t.equal(counters.initiations.unicast, 4)
+  await a!.receive(initiation(6, keys.at(-2)))
   t.equal(counters.drops['mac1-budget'], 1)
-  t.equal(channel.peers.length, 10)
 })
 
-t.test('the tests of mac1 have a budget for the hub', async (t) => {
+t.test('the tests of mac1 have a budget for the hub, but for the first few of an initiation', async (t) => {
   const { join, counters } = unitChannel({ mac1Tests: 3 })
-  const [keyA, keyB] = [publicKey(), publicKey()]
-  const [a, b] = [join(wg, { id: 'a', key: keyA }), join(wg, { id: 'b', key: keyB })]
-  for (let index = 0; index < 4; index++) await (index % 2 === 0 ? a : b).receive(initiation(index, index % 2 === 0 ? keyB : keyA))
+  const keys = Array.from({ length: 6 }, () => publicKey())
+  const [a] = keys.map((key) => join(wg, { id: key.toString('hex'), key }))
+  for (let index = 0; index < 4; index++) await a!.receive(initiation(index, keys[5]))
   t.equal(counters.initiations.unicast, 3)
   t.equal(counters.drops['mac1-budget'], 1)
+  await a!.receive(initiation(4, keys[1]))
+  t.equal(counters.initiations.unicast, 4)
+})
+
+t.test('who comes back with the same id finds its rates as used as they were', async (t) => {
+  const app = await startRelay(t)
+  const b = await openTunnel(t, app, { id: 'b' })
+  for (let round = 0; round < 4; round++) {
+    const a = await openTunnel(t, app, { id: 'a' })
+    const gone = detached(app, 'a')
+    for (let index = 0; index < 5; index++) a.send(initiation(round * 5 + index))
+    a.socket.end()
+    await gone
+  }
+  await settle(b)
+  const { drops, datagramsIn, datagramsOut } = app.relayHub.stats()
+  t.equal(datagramsIn, 20)
+  t.ok(drops['initiation-rate'] >= 10, 'five at once, and those that time has brought')
+  t.equal(datagramsOut, datagramsIn - drops['initiation-rate'])
 })
 
 // Responses and sessions.

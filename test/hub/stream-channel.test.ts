@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import { detached, startRelay } from '../helpers/relay.ts'
@@ -240,4 +241,28 @@ t.test('a server that closes breaks its pairs and ends what waits', async (t) =>
   for (const info of await leaving) t.match(info, { reason: 'shutdown' })
   await Promise.all([a.closed, b.closed, waiting.closed])
   t.equal(waiting.error, undefined)
+})
+
+t.test('a tunnel that still delivers what its partner has sent keeps nobody out', async (t) => {
+  const app = await startRelay(t)
+  const atServer: Socket[] = []
+  app.server.on('connection', (socket) => atServer.push(socket))
+  const a = await open(t, app, { id: 'a' })
+  const b = await open(t, app, { id: 'b', reads: false })
+  b.socket.end()
+  await a.ended
+  // As much as the sockets between take, and no more: a is read to its end, b is not done.
+  while (atServer[1]!.writableLength === 0) {
+    await new Promise((resolve) => a.socket.write(Buffer.alloc(4096), resolve))
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+  const left = detached(app, 'a')
+  a.socket.end()
+  t.match(await left, { reason: 'ended' })
+  t.match(app.relayHub.peers(), [{ id: 'b' }])
+  const c = await open(t, app, { id: 'c' })
+  const d = await open(t, app, { id: 'd' })
+  c.write('hello')
+  await received(d, 5)
+  t.equal(d.bytes.toString(), 'hello')
 })
