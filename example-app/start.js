@@ -33,6 +33,7 @@ The example app is at ${url}. What to try next:
   ${connect(bob, 51822)}
 
   They join the UDP ports 51821 and 51822 through the relay: set each as the Endpoint of the peer in a WireGuard
-  configuration, or send a datagram by hand. README.md shows the whole way.
+  configuration, as README.md shows. Or send datagrams by hand, one from each side first: a sidecar brings what comes
+  from the relay to whoever has sent it something last.
 `)
 }

@@ -15,6 +15,9 @@ export interface SpanzaRelayOptions extends HubOptions, RelayRouteOptions {
   path?: string
 }
 
+/** One for each server, so that sibling scopes share it, too. */
+const relayServers = new WeakMap<object, RelayServer>()
+
 const spanzaRelay: FastifyPluginCallback<SpanzaRelayOptions> = (fastify, options, done) => {
   try {
     register(fastify, options)
@@ -32,8 +35,14 @@ function register (fastify: FastifyInstance, options: SpanzaRelayOptions & { pre
     hubOptions[name] = rest[name]!
     delete rest[name]
   }
-  if (!fastify.hasDecorator('relayHub')) decorate(fastify, hubOptions)
-  else if (Object.keys(hubOptions).length > 0) throw new errors.FST_RELAY_OPTIONS_TWICE(Object.keys(hubOptions).join(', '))
+  let server = relayServers.get(fastify.server)
+  if (server === undefined) {
+    server = new RelayServer(fastify, hubOptions)
+    relayServers.set(fastify.server, server)
+  } else if (Object.keys(hubOptions).length > 0) {
+    throw new errors.FST_RELAY_OPTIONS_TWICE(Object.keys(hubOptions).join(', '))
+  }
+  if (!fastify.hasDecorator('relayHub')) decorate(fastify, server)
   if (path !== undefined) fastify.relay(path, rest)
   else checkNothingIsLeft(rest)
 }
@@ -44,8 +53,9 @@ function checkNothingIsLeft ({ logLevel, logSerializers, ...rest }: SpanzaRelayO
   if (name !== undefined) throw optionError(name, 'left out, or given with path: it belongs to a route', rest[name as keyof typeof rest])
 }
 
-function decorate (fastify: FastifyInstance, hubOptions: HubOptions): void {
-  const server = new RelayServer(fastify, hubOptions)
+/** Gives a scope, and those within it, what the plugin offers. */
+function decorate (fastify: FastifyInstance, server: RelayServer): void {
+  server.guard(fastify)
   fastify.decorate('relayHub', server.hub)
   fastify.decorate('relay', function (this: FastifyInstance, path: string, options?: RelayRouteOptions) {
     defineRelayRoute(this, server, path, options)

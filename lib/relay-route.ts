@@ -11,7 +11,7 @@ import { findInvalidHeaders, Handshake, retryAfter } from './entrance/http1.ts'
 import { errors } from './errors.ts'
 import type { FramingName } from './framing/framing.ts'
 import type { Admitted } from './hub/peer.ts'
-import { optionError, readList } from './options.ts'
+import { hubOptionsIn, optionError, readList } from './options.ts'
 import type { RelayServer } from './relay-server.ts'
 
 /** What a relay route has beyond Fastify's own route options. */
@@ -76,6 +76,8 @@ export const kRelayRoute = Symbol('fastify-spanza-relay.route')
 /** Defines the route `path` in the scope `fastify`. */
 export function defineRelayRoute (fastify: FastifyInstance, server: RelayServer, path: string, options: RelayRouteOptions = {}): void {
   checkServer(fastify)
+  const [misplaced] = hubOptionsIn(options)
+  if (misplaced !== undefined) throw optionError(misplaced, 'given when registering: it belongs to the hub', options[misplaced as keyof typeof options])
   const { hosts, protocols: tokens, framings, scope, identify, plain, onRequest, config, ...routeOptions } = options
   const route = new RelayRoute(fastify, server, { hosts, tokens, framings, scope, identify, plain })
   fastify.route({

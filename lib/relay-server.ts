@@ -18,8 +18,8 @@ const DEFAULT_MAX_HEADERS = 2000
 interface Unfinished {
   /** The client's address: the socket's until Fastify has told what its proxies say. */
   address: string | undefined
-  /** Called when the handshake has finished. */
-  release: () => void
+  /** Called when the handshake has finished; undefined until the limits have been asked. */
+  release: (() => void) | undefined
 }
 
 /** What one Fastify server has for its relay routes: the claim on upgrades, the handshakes under way, and the hub. */
@@ -39,8 +39,12 @@ export class RelayServer implements Claimant {
     this.#limits = new HandshakeLimits(this.hub.options)
     this.routes = new RelayRoutes(fastify)
     this.#releaseClaim = claimUpgrades(fastify.server as Server, this)
-    fastify.addHook('onRequest', (request, reply, done) => done(this.#limit(request, reply)))
     fastify.addHook('preClose', async () => await this.#close())
+  }
+
+  /** Limits the handshakes on the routes of a scope, before any hook that is added to it later. */
+  guard (scope: FastifyInstance): void {
+    scope.addHook('onRequest', (request, reply, done) => done(this.#limit(request, reply)))
   }
 
   claims (request: IncomingMessage): boolean {
@@ -54,7 +58,7 @@ export class RelayServer implements Claimant {
     // That wrapper repeats the socket's errors, and nobody else listens.
     if (stream !== socket) stream.on('error', () => {})
     const handshake: Handshake = new Handshake(request, socket, head, (refusal) => this.#settled(handshake, refusal))
-    this.#handshakes.set(handshake, { address: canonicalAddress(socket.remoteAddress), release: () => {} })
+    this.#handshakes.set(handshake, { address: canonicalAddress(socket.remoteAddress), release: undefined })
     if (this.hub.isClosing) return handshake.refuse(new errors.FST_RELAY_CLOSING())
     const malformed = checkForm(request, (this.#fastify.server as Server).maxHeadersCount ?? DEFAULT_MAX_HEADERS)
     if (malformed !== undefined) return handshake.refuse(malformed)
@@ -71,7 +75,7 @@ export class RelayServer implements Claimant {
   #limit (request: FastifyRequest, reply: FastifyReply): Error | undefined {
     const handshake = Handshake.of(request.raw)
     const unfinished = handshake && this.#handshakes.get(handshake)
-    if (handshake === undefined || unfinished === undefined) return
+    if (handshake === undefined || unfinished === undefined || unfinished.release !== undefined) return
     unfinished.address = canonicalAddress(request.ip) ?? unfinished.address
     const begun = this.#limits.begin(unfinished.address, performance.now())
     if (typeof begun !== 'function') {
@@ -84,7 +88,7 @@ export class RelayServer implements Claimant {
 
   #settled (handshake: Handshake, refusal: Refusal | undefined): void {
     const { address, release } = this.#handshakes.get(handshake)!
-    release()
+    release?.()
     this.#handshakes.delete(handshake)
     if (refusal === undefined) return
     this.hub.refused({ ...refusal, address, path: handshake.request.url!.split('?', 1)[0]! })

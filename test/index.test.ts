@@ -129,3 +129,26 @@ t.test('injectWS of @fastify/websocket on a relay route is refused as any reques
   socket.terminate()
   await app.close()
 })
+
+t.test('sibling scopes share the hub of their server', async (t) => {
+  const app = Fastify()
+  for (const prefix of ['/x', '/z']) {
+    await app.register(async (scope) => {
+      await scope.register(spanzaRelay)
+      scope.relay('/relay', { scope: 'shared' })
+    }, { prefix })
+  }
+  await startListening(t, app)
+  await testJoined(t, await openBare(t, app, '/x/relay'), await openBare(t, app, '/z/relay'))
+  const second = Fastify()
+  await second.register(async (scope) => { await scope.register(spanzaRelay, { maxPeers: 7 }) })
+  await t.rejects(Promise.resolve(second.register(async (scope) => { await scope.register(spanzaRelay, { maxPeers: 8 }) })),
+    { code: 'FST_RELAY_OPTIONS_TWICE' })
+})
+
+t.test('an option of the hub has no place on a route', async (t) => {
+  const app = Fastify()
+  await app.register(spanzaRelay)
+  t.throws(() => app.relay('/relay', { maxPacketSize: 9000 } as object), { code: 'FST_RELAY_OPTION', message: /maxPacketSize .* not 9000/ })
+  await app.close()
+})

@@ -7,8 +7,8 @@ export interface Identified {
   id?: string | undefined
   /** The channel it belongs to, up to 255 characters. Default: named by the route's parameters. */
   channel?: string | undefined
-  /** Its WireGuard public key, as `wg pubkey` prints it, or 32 bytes. */
-  publicKey?: string | Uint8Array | undefined
+  /** Its WireGuard public key, as `wg pubkey` prints it, or 32 bytes; null as a database has it where there is none. */
+  publicKey?: string | Uint8Array | null | undefined
   /** Anything the app wants to find again in `relayHub.peers()` and in the events. */
   context?: unknown
 }
@@ -30,7 +30,7 @@ export function readIdentity (identified: Identified | undefined | null | void):
   const { id, channel, publicKey, context } = identified ?? {}
   if (id !== undefined && (typeof id !== 'string' || id === '' || id.length > MAX_LENGTH)) throw unusable('id', id)
   if (channel !== undefined && (typeof channel !== 'string' || channel.length > MAX_LENGTH)) throw unusable('channel', channel)
-  const key = publicKey === undefined ? undefined : readKey(publicKey)
+  const key = publicKey == null ? undefined : readKey(publicKey)
   return { id: id ?? key?.toString('base64'), channel, publicKey: key, context }
 }
 

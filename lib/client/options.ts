@@ -203,13 +203,13 @@ function checkServername (value: unknown, hostHeader: string, hostname: string):
 function checkTls (options: TransportOptions, secure: boolean): TlsOptions {
   const { tls } = options
   if (tls === undefined) return {}
-  if (typeof tls !== 'object' || tls === null) throw optionError('tls', 'an object', tls)
-  if (options.createConnection !== undefined) throw optionError('tls', 'absent with createConnection, which does TLS itself', tls)
-  if (!secure) throw optionError('tls', 'absent with an http: URL', tls)
+  // The value is never shown: it may hold a private key.
+  if (typeof tls !== 'object' || tls === null) throw optionError('tls', 'an object', typeof tls)
+  if (options.createConnection !== undefined) throw optionError('tls', 'absent with createConnection, which does TLS itself', 'given')
+  if (!secure) throw optionError('tls', 'absent with an http: URL', 'given')
   try {
     createSecureContext(tls)
   } catch (error) {
-    // Not the value: it holds a private key.
     throw optionError('tls', 'what Node can make a TLS context of', (error as Error).message)
   }
   return tls
@@ -230,7 +230,7 @@ function checkHeaders (headers: unknown, token: unknown): Record<string, string 
   for (const [name, value] of Object.entries(headers)) {
     const key = name.toLowerCase()
     const instead = RESERVED_HEADERS[key]
-    if (instead !== undefined) throw optionError(`headers['${name}']`, `absent; use ${instead}`, value)
+    if (instead !== undefined) throw optionError(`headers['${name}']`, `absent; use ${instead}`, 'given')
     if (seen.has(key)) {
       throw optionError(`headers['${name}']`, key === 'authorization' && token !== undefined ? 'absent with a token' : 'given once', 'given twice')
     }

@@ -147,12 +147,14 @@ export class RelayConnection extends EventEmitter<RelayConnectionEvents> {
    * Sends a datagram of 1 to `maxPacketSize` bytes, which is copied: the buffer can be used again. Those sent
    * in one turn of the event loop leave together.
    * @returns false if it was dropped, which `stats.drops` counts by reason
+   * @throws TypeError when it is no Uint8Array
    */
-  send (datagram: Buffer): boolean {
+  send (datagram: Uint8Array): boolean {
+    if (!(datagram instanceof Uint8Array)) throw new TypeError(`A datagram must be a Uint8Array, not ${typeof datagram}`)
     if (this.#end !== undefined) return this.#drop('closed')
     if (datagram.length === 0) return this.#drop('empty')
     if (datagram.length > this.maxPacketSize) return this.#drop('too-large')
-    return this.#sender.send(datagram)
+    return this.#sender.send(Buffer.from(datagram.buffer, datagram.byteOffset, datagram.length))
   }
 
   /** Sends what is staged and ends the connection; `close` follows, within about 1 s whatever the relay does. */

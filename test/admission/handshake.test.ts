@@ -1,7 +1,7 @@
 import t from 'tap'
 import { chooseFraming, chooseProtocol, isHostAllowed, listOf } from '../../lib/admission/handshake.ts'
 import { errors } from '../../lib/index.ts'
-import { RawClient, upgradeText } from '../helpers/raw-client.ts'
+import { RawClient, requestText, upgradeText } from '../helpers/raw-client.ts'
 import { openBare, startApp, testRefusal, type Expected } from '../helpers/relay-app.ts'
 
 t.test('the form of the request', async (t) => {
@@ -118,11 +118,21 @@ t.test('isHostAllowed', (t) => {
 })
 
 t.test('a header that Node has left out cannot hide a body', async (t) => {
-  const app = await startApp(t, (app) => { app.relay('/relay') })
+  const app = await startApp(t, (app) => {
+    app.get('/rest', async () => 'REST')
+    app.relay('/relay')
+  })
   app.server.maxHeadersCount = 50
   const headers = Object.fromEntries(Array.from({ length: 60 }, (_, index) => [`x-${index}`, 'y']))
-  const client = await RawClient.dial(t, app)
-  await client.send(upgradeText('/relay', { headers: { ...headers, 'Transfer-Encoding': 'chunked' }, body: '0\r\n\r\n' }))
-  t.equal((await client.answer()).statusCode, 431)
+  const ask = async (bytes: string) => {
+    const client = await RawClient.dial(t, app)
+    await client.send(bytes)
+    return await client.answer()
+  }
+  const body = { headers: { ...headers, 'Transfer-Encoding': 'chunked' }, body: '0\r\n\r\n' }
+  t.equal((await ask(upgradeText('/relay', body))).statusCode, 431)
+  t.equal(app.relayHub.stats().attached, 0)
+  // Newer versions of Node refuse such a request themselves, whatever it asks for.
+  if ((await ask(requestText('/rest', { headers }))).statusCode === 431) return
   await testRefusal(t, app, upgradeText('/relay', { headers }), { statusCode: 431, code: 'FST_RELAY_HEADERS', message: /less than 50 headers/ })
 })

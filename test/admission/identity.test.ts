@@ -97,3 +97,8 @@ t.test('readIdentity keeps a copy of the key', (t) => {
   t.same(readIdentity(null), { id: undefined, channel: undefined, publicKey: undefined, context: undefined })
   t.end()
 })
+
+t.test('a public key that is null is none', (t) => {
+  t.same(readIdentity({ id: 'a', publicKey: null }), readIdentity({ id: 'a' }))
+  t.end()
+})

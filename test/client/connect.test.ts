@@ -395,3 +395,17 @@ t.test('an option that cannot be used is named with its value', async (t) => {
     })
   }
 })
+
+t.test('an error about TLS options does not show the private key', async (t) => {
+  const tls = { cert: fixture('client.pem').toString(), key: fixture('client-key.pem').toString() }
+  const cases = [
+    connect('http://localhost:1', { tls }),
+    connect('https://localhost:1', { tls, createConnection: () => { throw new Error('not to be called') } }),
+    connect('https://localhost:1', { tls: { ...tls, cert: 'none' } })
+  ]
+  for (const attempt of cases) {
+    const error = await attempt.then(() => undefined, (error: Error) => error)
+    t.match(error, { code: 'FST_RELAY_CLIENT_OPTION' })
+    t.notMatch(error!.message, /PRIVATE|MI[GIH]/)
+  }
+})

@@ -356,3 +356,10 @@ t.test('the socket has no-delay and TCP keepalive', async (t) => {
   await pair(t)
   t.match(set, [['no-delay', true], ['keepalive', true, 60_000]])
 })
+
+t.test('sends any Uint8Array, and says so of anything else', async (t) => {
+  const { connection, tunnel } = await pair(t)
+  connection.send(new Uint8Array(new ArrayBuffer(8), 2, 3).fill(7))
+  t.same(await tunnel.datagrams.next(), Buffer.from([7, 7, 7]))
+  t.throws(() => connection.send('text' as unknown as Buffer), { name: 'TypeError', message: /Uint8Array, not string/ })
+})
