@@ -1,4 +1,4 @@
-import { IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { IncomingMessage, type Server } from 'node:http'
 import type { Duplex } from 'node:stream'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { HandshakeLimits } from './admission/limits.ts'
@@ -63,12 +63,7 @@ export class RelayServer implements Claimant {
     const malformed = checkForm(request, (this.#fastify.server as Server).maxHeadersCount ?? DEFAULT_MAX_HEADERS)
     if (malformed !== undefined) return handshake.refuse(malformed)
     const { handshakeTimeout } = this.hub.options
-    handshake.dispatch(
-      (raw, response) => this.#route(raw, response), handshakeTimeout, new errors.FST_RELAY_HANDSHAKE_TIMEOUT(handshakeTimeout))
-  }
-
-  #route (request: IncomingMessage, response: ServerResponse): void {
-    this.#fastify.routing(request, response)
+    handshake.dispatch(this.#fastify.routing, handshakeTimeout, new errors.FST_RELAY_HANDSHAKE_TIMEOUT(handshakeTimeout))
   }
 
   /** The limits per client address, before any hook that was added later. */

@@ -47,6 +47,25 @@ export interface ConnectionStats {
   drops: Record<ConnectionDropReason, number>
 }
 
+/** The counters of a connection that has carried nothing yet. */
+export function noConnectionStats (): ConnectionStats {
+  return {
+    datagramsIn: 0,
+    datagramsOut: 0,
+    bytesIn: 0,
+    bytesOut: 0,
+    drops: {
+      'too-large': 0,
+      empty: 0,
+      'queue-full': 0,
+      closed: 0,
+      'received-too-large': 0,
+      'received-empty': 0,
+      'no-listener': 0
+    }
+  }
+}
+
 export interface RelayConnectionEvents {
   /** One datagram. It is a view of received memory that nothing else uses; keep a copy if it is kept for long. */
   message: [datagram: Buffer]
@@ -80,21 +99,7 @@ export class RelayConnection extends EventEmitter<RelayConnectionEvents> {
   readonly #liveness: Liveness
   /** Memory read by a socket is ours alone; a stream that someone else made may pass on shared memory. */
   readonly #ownsChunks: boolean
-  readonly #stats: ConnectionStats = {
-    datagramsIn: 0,
-    datagramsOut: 0,
-    bytesIn: 0,
-    bytesOut: 0,
-    drops: {
-      'too-large': 0,
-      empty: 0,
-      'queue-full': 0,
-      closed: 0,
-      'received-too-large': 0,
-      'received-empty': 0,
-      'no-listener': 0
-    }
-  }
+  readonly #stats = noConnectionStats()
 
   #end: ConnectionEnd | undefined
   #error: Error | undefined

@@ -8,7 +8,10 @@ import { errors } from '../errors.ts'
 import { describeError } from './describe-error.ts'
 import { MAX_TIMER_MS, optionError, planConnect, type ConnectOptions, type DatagramFraming } from './options.ts'
 import type { RelayRefusedError } from './refusal.ts'
-import type { ConnectionDropReason, ConnectionEnd, ConnectionEndReason, ConnectionStats, RelayConnection } from './relay-connection.ts'
+import {
+  noConnectionStats,
+  type ConnectionDropReason, type ConnectionEnd, type ConnectionEndReason, type ConnectionStats, type RelayConnection
+} from './relay-connection.ts'
 import { isLoopback, parseHostPort, type HostPort } from './udp-address.ts'
 import { UdpPort, type UdpDropReason } from './udp-port.ts'
 
@@ -95,28 +98,7 @@ export class UdpSidecar extends EventEmitter<SidecarEvents> {
   readonly #bridge: Bridge
   readonly #backoff = new Backoff()
   readonly #stopping = new AbortController()
-  readonly #stats: SidecarStats = {
-    datagramsIn: 0,
-    datagramsOut: 0,
-    bytesIn: 0,
-    bytesOut: 0,
-    drops: {
-      'too-large': 0,
-      empty: 0,
-      'queue-full': 0,
-      closed: 0,
-      'received-too-large': 0,
-      'received-empty': 0,
-      'no-listener': 0,
-      'not-loopback': 0,
-      'no-return-address': 0,
-      'udp-too-large': 0,
-      'udp-queue-full': 0,
-      'udp-error': 0,
-      outage: 0
-    }
-  }
-
+  readonly #stats = noSidecarStats()
   #connection: RelayConnection | undefined
   #opening: Promise<AddressInfo> | undefined
   #running: Promise<void> | undefined
@@ -258,6 +240,22 @@ export class UdpSidecar extends EventEmitter<SidecarEvents> {
   #fromLocal (datagram: Buffer): void {
     if (this.#connection === undefined || this.#connection.closed) this.#bridge.add(datagram)
     else this.#connection.send(datagram)
+  }
+}
+
+function noSidecarStats (): SidecarStats {
+  const { drops, ...traffic } = noConnectionStats()
+  return {
+    ...traffic,
+    drops: {
+      ...drops,
+      'not-loopback': 0,
+      'no-return-address': 0,
+      'udp-too-large': 0,
+      'udp-queue-full': 0,
+      'udp-error': 0,
+      outage: 0
+    }
   }
 }
 

@@ -15,7 +15,7 @@ class StreamPeer extends Peer {
   #partner: StreamPeer | undefined
   readonly #waitingSince: number
   readonly #waiting = new WaitingBytes()
-  #hasEnded = false
+  /** When this side's stream has ended, by the hub's clock. */
   #halfClosedAt: number | undefined
 
   constructor (admitted: Admitted, tunnel: Duplex, channel: StreamChannel, hub: HubContext) {
@@ -47,7 +47,7 @@ class StreamPeer extends Peer {
         from.#count(length)
         to.bytesOut += length
       })
-      from.tunnel.on('end', () => from.#ended())
+      from.tunnel.on('end', () => { from.#halfClosedAt = this.hub.clock.now })
     }
   }
 
@@ -110,11 +110,6 @@ class StreamPeer extends Peer {
     this.receivedAt = this.hub.clock.now
   }
 
-  #ended (): void {
-    this.#hasEnded = true
-    this.#halfClosedAt ??= this.hub.clock.now
-  }
-
   #broken (text: string): void {
     if (this.isDetached) return
     this.#detach('lost', text)
@@ -123,7 +118,7 @@ class StreamPeer extends Peer {
 
   /** The socket is closed: after both directions have ended, or because it broke. */
   #closed (): void {
-    if (!this.#hasEnded || !this.tunnel.writableFinished) this.#broken('the connection was closed')
+    if (this.#halfClosedAt === undefined || !this.tunnel.writableFinished) this.#broken('the connection was closed')
     else if (!this.isDetached) this.#detach('ended', 'both directions have ended')
   }
 
