@@ -6,8 +6,8 @@ import type { Test } from 'tap'
 import type { Framing } from '../../lib/framing/framing.ts'
 import { len16 } from '../../lib/framing/len16.ts'
 import { wg } from '../../lib/framing/wg.ts'
-import { clearReserved } from '../../lib/wireguard.ts'
 import { Mailbox } from './mailbox.ts'
+import { sinkOf, type ControlFrame } from './sink.ts'
 
 /** Answers one upgrade request; false for the usual answer. */
 export type Answer = (request: IncomingMessage, socket: Socket) => void | false
@@ -22,7 +22,7 @@ export interface FakeRelayOptions {
 /** The relay's end of a tunnel of datagrams. */
 export class FakeTunnel {
   readonly datagrams = new Mailbox<Buffer>()
-  readonly controls = new Mailbox<{ type: number, payload: Buffer }>()
+  readonly controls = new Mailbox<ControlFrame>()
   readonly keepalives = new Mailbox<true>()
   readonly chunks: Buffer[] = []
   readonly ended: Promise<unknown>
@@ -35,16 +35,7 @@ export class FakeTunnel {
     this.request = request
     this.framing = framing
     this.ended = new Promise((resolve) => { socket.on('close', resolve) })
-    const decoder = framing.createDecoder({
-      datagram: (chunk, _frame, start, end, stamped) => {
-        const datagram = Buffer.from(chunk.subarray(start, end))
-        if (stamped) clearReserved(datagram, 0)
-        this.datagrams.push(datagram)
-      },
-      dropped: (reason) => { throw new Error(`dropped: ${reason}`) },
-      keepalive: () => this.keepalives.push(true),
-      control: (type, chunk, start, end) => this.controls.push({ type, payload: Buffer.from(chunk.subarray(start, end)) })
-    }, { maxPacketSize: 65535 })
+    const decoder = framing.createDecoder(sinkOf(this), { maxPacketSize: 65535 })
     if (head.length > 0) socket.unshift(head)
     socket.on('data', (chunk) => {
       this.chunks.push(chunk)

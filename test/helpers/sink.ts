@@ -1,12 +1,18 @@
 import type { DatagramSink, FramingFault, Framing } from '../../lib/framing/framing.ts'
 import { clearReserved } from '../../lib/wireguard.ts'
+import type { Mailbox } from './mailbox.ts'
+
+export interface ControlFrame {
+  type: number
+  payload: Buffer
+}
 
 /** Notes all that a decoder finds, in order. */
 export class Sink implements DatagramSink {
   readonly datagrams: Buffer[] = []
   /** One line for each thing found: what it is, and how long. */
   readonly found: string[] = []
-  readonly controls: Array<{ type: number, payload: Buffer }> = []
+  readonly controls: ControlFrame[] = []
 
   datagram (chunk: Buffer, _frame: number, start: number, end: number, stamped: boolean): void {
     const datagram = Buffer.from(chunk.subarray(start, end))
@@ -26,6 +32,27 @@ export class Sink implements DatagramSink {
   control (type: number, chunk: Buffer, start: number, end: number): void {
     this.controls.push({ type, payload: Buffer.from(chunk.subarray(start, end)) })
     this.found.push(`control ${type.toString(16)} ${end - start}`)
+  }
+}
+
+/** Where the end of a tunnel puts what it finds. */
+export interface Mailboxes {
+  readonly datagrams: Mailbox<Buffer>
+  readonly controls: Mailbox<ControlFrame>
+  readonly keepalives: Mailbox<true>
+}
+
+/** Sorts what a decoder finds into mailboxes, as copies; nothing may be dropped. */
+export function sinkOf ({ datagrams, controls, keepalives }: Mailboxes): DatagramSink {
+  return {
+    datagram: (chunk, _frame, start, end, stamped) => {
+      const datagram = Buffer.from(chunk.subarray(start, end))
+      if (stamped) clearReserved(datagram, 0)
+      datagrams.push(datagram)
+    },
+    dropped: (reason) => { throw new Error(`dropped: ${reason}`) },
+    keepalive: () => keepalives.push(true),
+    control: (type, chunk, start, end) => controls.push({ type, payload: Buffer.from(chunk.subarray(start, end)) })
   }
 }
 

@@ -5,10 +5,10 @@ import type { Test } from 'tap'
 import type { Framing, FramingName } from '../../lib/framing/framing.ts'
 import { len16 } from '../../lib/framing/len16.ts'
 import { CLOSING, PONG, PING, readClosing, wg } from '../../lib/framing/wg.ts'
-import { clearReserved } from '../../lib/wireguard.ts'
 import { frames } from './fake-relay.ts'
 import { Mailbox } from './mailbox.ts'
 import { upgradeText } from './raw-client.ts'
+import { sinkOf, type ControlFrame } from './sink.ts'
 
 export interface TunnelOptions {
   path?: string
@@ -21,11 +21,6 @@ export interface TunnelOptions {
   context?: string
   /** Whether what comes is read; default: true. */
   reads?: boolean
-}
-
-export interface ControlFrame {
-  type: number
-  payload: Buffer
 }
 
 /** The client's end of a tunnel, made of nothing but a socket and a framing. */
@@ -66,16 +61,7 @@ export class Tunnel {
 
   /** Begins to read, for good. */
   read (): void {
-    const decoder = this.#framing?.createDecoder({
-      datagram: (chunk, _frame, start, end, stamped) => {
-        const datagram = Buffer.from(chunk.subarray(start, end))
-        if (stamped) clearReserved(datagram, 0)
-        this.datagrams.push(datagram)
-      },
-      dropped: (reason) => { throw new Error(`dropped: ${reason}`) },
-      keepalive: () => this.keepalives.push(true),
-      control: (type, chunk, start, end) => this.controls.push({ type, payload: Buffer.from(chunk.subarray(start, end)) })
-    }, { maxPacketSize: 65535 })
+    const decoder = this.#framing?.createDecoder(sinkOf(this), { maxPacketSize: 65535 })
     this.socket.on('data', (chunk) => {
       this.chunks.push(chunk)
       const fault = decoder?.push(chunk)
