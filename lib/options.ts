@@ -10,14 +10,22 @@ export interface HubOptions {
   maxPeers?: number
   /** Peers of one packet channel; default 256. */
   maxChannelPeers?: number
+  /** Peers of one client address (IPv6: of one /64), in all channels together; default 256. */
+  maxClientPeers?: number
   /** Peers of one packet channel that gave no public key: each handshake initiation nobody else claims goes to all of them; default 16. */
   maxKeylessPeers?: number
   /** From the request to the 101, the app's hooks included; default 10 s. */
   handshakeTimeout?: number
-  /** Handshakes of one client address (IPv6: of one /64) that may be unfinished at once; default 32. */
+  /** Handshakes that may be unfinished at once, of all clients together; default 1000. */
   maxUnfinishedHandshakes?: number
-  /** Handshakes of one client address in a second, on average, five times as many in a burst; default 20. */
+  /** Of these, handshakes of one client address; default 32. */
+  maxClientUnfinishedHandshakes?: number
+  /** Handshakes of all clients in a second, on average, five times as many in a burst; default 500. */
   handshakesPerSecond?: number
+  /** The same of those that `identify` has sent to one channel; default 50. */
+  channelHandshakesPerSecond?: number
+  /** The same of one client address; default 20. */
+  clientHandshakesPerSecond?: number
   /** How long a tunnel of a stream channel waits for the other one; default 60 s. */
   pairTimeout?: number
   /** How long a pair may live on after one direction has ended; default 10 min. */
@@ -42,10 +50,14 @@ const ranges: Record<keyof HubOptions, readonly [number, number, number]> = {
   maxPacketSize: [2048, 1, MAX_DATAGRAM_SIZE],
   maxPeers: [10_000, 1, MAX_COUNT],
   maxChannelPeers: [256, 2, MAX_COUNT],
+  maxClientPeers: [256, 1, MAX_COUNT],
   maxKeylessPeers: [16, 0, MAX_COUNT],
   handshakeTimeout: [10_000, 1, MAX_TIME],
-  maxUnfinishedHandshakes: [32, 1, MAX_COUNT],
-  handshakesPerSecond: [20, 1, MAX_COUNT],
+  maxUnfinishedHandshakes: [1000, 1, MAX_COUNT],
+  maxClientUnfinishedHandshakes: [32, 1, MAX_COUNT],
+  handshakesPerSecond: [500, 1, MAX_COUNT],
+  channelHandshakesPerSecond: [50, 1, MAX_COUNT],
+  clientHandshakesPerSecond: [20, 1, MAX_COUNT],
   pairTimeout: [60_000, 1, MAX_TIME],
   halfClosedTimeout: [600_000, 1, MAX_TIME],
   keepaliveInterval: [25_000, 1, MAX_TIME],

@@ -1,9 +1,9 @@
 import type {
-  ContextConfigDefault, FastifyBaseLogger, FastifyInstance, FastifyReply, FastifyRequest, FastifySchema, FastifyTypeProvider,
+  ContextConfigDefault, FastifyBaseLogger, FastifyError, FastifyInstance, FastifyReply, FastifyRequest, FastifySchema, FastifyTypeProvider,
   FastifyTypeProviderDefault, RawReplyDefaultExpression, RawRequestDefaultExpression, RawServerBase, RawServerDefault,
   RouteGenericInterface, RouteOptions, RouteShorthandOptions
 } from 'fastify'
-import { clientAddress } from './admission/client-address.ts'
+import { clientAddress, limitKey } from './admission/client-address.ts'
 import { chooseProtocol, isHostAllowed } from './admission/handshake.ts'
 import { readIdentity, type Identified } from './admission/identity.ts'
 import { framingNames, protocolNames, protocols, type ProtocolName } from './admission/protocols.ts'
@@ -163,6 +163,7 @@ class RelayRoute {
     if (!handshake.isOpen) return reply.hijack()
     this.#refusing(request, reply, () => {
       const { id, channel, publicKey, context } = readIdentity(identified)
+      const address = clientAddress(request.ip)
       const admitted: Admitted = {
         channel: {
           scope: this.#scope ?? request.routeOptions.url!,
@@ -172,7 +173,8 @@ class RelayRoute {
         id,
         publicKey,
         context,
-        address: clientAddress(request.ip),
+        address,
+        client: address && limitKey(address),
         protocol,
         framing: agreement.framing,
         hasKeepalive: agreement.hasKeepalive
@@ -180,7 +182,7 @@ class RelayRoute {
       const [invalid] = findInvalidHeaders(reply.getHeaders())
       if (invalid !== undefined) throw new errors.FST_RELAY_ANSWER_HEADER(invalid)
       this.#server.hub.checkRoom(admitted)
-      this.#checkProxy(request, admitted.address)
+      this.#checkProxy(request, address)
       const tunnel = handshake.accept({ Upgrade: protocol, ...agreement.answerHeaders }, reply.getHeaders())
       reply.hijack()
       this.#server.hub.attach(admitted, tunnel)
@@ -196,11 +198,10 @@ class RelayRoute {
     try {
       return step()
     } catch (error) {
-      const { code, statusCode } = error as { code: string, statusCode: number }
-      const handshake = Handshake.of(request.raw)
-      handshake?.note({ code })
+      const { code, statusCode } = error as FastifyError
+      Handshake.of(request.raw)?.note(error as FastifyError)
       for (const name of findInvalidHeaders(reply.getHeaders())) reply.removeHeader(name)
-      reply.headers(retryAfter(statusCode))
+      reply.headers(retryAfter(statusCode!))
       const asksForUpgrade = code === 'FST_RELAY_UPGRADE_REQUIRED' || code === 'FST_RELAY_PROTOCOL'
       // RFC 9110, section 7.8: who sends Upgrade also sends it as a connection option.
       if (asksForUpgrade) reply.header('upgrade', this.#protocols.join(', '))

@@ -36,7 +36,7 @@ export class RelayServer implements Claimant {
   constructor (fastify: FastifyInstance, options: HubOptions) {
     this.#fastify = fastify
     this.hub = new RelayHub(options, fastify.log)
-    this.#limits = new HandshakeLimits(this.hub.options)
+    this.#limits = new HandshakeLimits(this.hub.options, performance.now())
     this.routes = new RelayRoutes(fastify)
     this.#releaseClaim = claimUpgrades(fastify.server as Server, this)
     fastify.addHook('preClose', async () => await this.#close())
@@ -60,13 +60,14 @@ export class RelayServer implements Claimant {
     const handshake: Handshake = new Handshake(request, socket, head, (refusal) => this.#settled(handshake, refusal))
     this.#handshakes.set(handshake, { address: canonicalAddress(socket.remoteAddress), release: undefined })
     if (this.hub.isClosing) return handshake.refuse(new errors.FST_RELAY_CLOSING())
+    const { handshakeTimeout, maxUnfinishedHandshakes } = this.hub.options
+    if (this.#handshakes.size > maxUnfinishedHandshakes) return handshake.refuse(new errors.FST_RELAY_HUB_UNFINISHED(maxUnfinishedHandshakes))
     const malformed = checkForm(request, (this.#fastify.server as Server).maxHeadersCount ?? DEFAULT_MAX_HEADERS)
     if (malformed !== undefined) return handshake.refuse(malformed)
-    const { handshakeTimeout } = this.hub.options
     handshake.dispatch(this.#fastify.routing, handshakeTimeout, new errors.FST_RELAY_HANDSHAKE_TIMEOUT(handshakeTimeout))
   }
 
-  /** The limits per client address, before any hook that was added later. */
+  /** Limits what begins, before any hook that was added later. */
   #limit (request: FastifyRequest, reply: FastifyReply): Error | undefined {
     const handshake = Handshake.of(request.raw)
     const unfinished = handshake && this.#handshakes.get(handshake)

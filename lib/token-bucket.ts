@@ -1,3 +1,10 @@
+const BURST_SECONDS = 5
+
+/** The rate limit that an option means by a number per second: five times as many at once. */
+export function rateLimit (perSecond: number, now: number): TokenBucket {
+  return new TokenBucket(perSecond, perSecond * BURST_SECONDS, now)
+}
+
 /**
  * A rate limit: `perSecond` on average, `burst` at once. Times are in milliseconds of any clock that does not go back.
  */

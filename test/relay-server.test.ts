@@ -102,9 +102,9 @@ t.test('stats count refusals by code, and by status where a hook refused', async
   await testRefusal(t, app, upgradeText('/private'), { statusCode: 401 })
   t.same(app.relayHub.stats().refused, { FST_RELAY_HOST_NOT_ALLOWED: 1, 401: 2 })
   t.same(refusals, [
-    { statusCode: 421, code: 'FST_RELAY_HOST_NOT_ALLOWED', address: '127.0.0.1', path: '/relay' },
-    { statusCode: 401, code: undefined, address: '127.0.0.1', path: '/private' },
-    { statusCode: 401, code: undefined, address: '127.0.0.1', path: '/private' }
+    { statusCode: 421, code: 'FST_RELAY_HOST_NOT_ALLOWED', message: 'No relay at the host "other"', address: '127.0.0.1', path: '/relay' },
+    { statusCode: 401, code: undefined, message: undefined, address: '127.0.0.1', path: '/private' },
+    { statusCode: 401, code: undefined, message: undefined, address: '127.0.0.1', path: '/private' }
   ])
 })
 
@@ -116,7 +116,7 @@ t.test('refusals and tunnels are logged, without the query', async (t) => {
   await openBare(t, app, '/relay')
   await app.close()
   t.match(lines.filter(({ msg }) => msg.startsWith('relay ')), [
-    { msg: 'relay handshake refused', refusal: { statusCode: 400, code: 'FST_RELAY_PROTOCOL', path: '/relay' } },
+    { msg: 'relay handshake refused', refusal: { statusCode: 400, code: 'FST_RELAY_PROTOCOL', message: /^This relay does not speak "h2c"/, path: '/relay' } },
     { msg: 'relay peer attached', scope: '/relay', address: '127.0.0.1' },
     { msg: 'relay peer detached', reason: 'shutdown' }
   ])

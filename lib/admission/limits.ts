@@ -1,45 +1,44 @@
 import type { FastifyError } from 'fastify'
 import { errors } from '../errors.ts'
-import { TokenBucket } from '../token-bucket.ts'
+import type { HubOptions } from '../options.ts'
+import { rateLimit, type TokenBucket } from '../token-bucket.ts'
 import { limitKey } from './client-address.ts'
 
 /** Clients that are remembered at once; the one that was quiet for longest is forgotten first. */
 const MAX_CLIENTS = 10_000
-/** A burst is this many seconds' worth of the rate. */
-const BURST_SECONDS = 5
 
 interface Client {
   unfinished: number
   rate: TokenBucket
 }
 
-export interface HandshakeLimitOptions {
-  /** Handshakes of one client address that may be unfinished at once. */
-  maxUnfinishedHandshakes: number
-  /** Handshakes of one client address in a second, on average; five times as many in a burst. */
-  handshakesPerSecond: number
-}
-
-/** Limits on handshakes per client address, IPv6 by /64. */
+/** Limits on handshakes that begin: of one client address, IPv6 by /64, and of all together. */
 export class HandshakeLimits {
-  readonly #options: HandshakeLimitOptions
+  readonly #options: Required<HubOptions>
   readonly #clients = new Map<string, Client>()
+  readonly #rate: TokenBucket
 
-  constructor (options: HandshakeLimitOptions) {
+  constructor (options: Required<HubOptions>, now: number) {
     this.#options = options
+    this.#rate = rateLimit(options.handshakesPerSecond, now)
   }
 
   /**
    * Counts a handshake that begins.
-   * @param address an address without brackets; undefined (a unix socket) is not limited
+   * @param address an address without brackets; undefined (a unix socket) has no limits of its own
    * @returns the error to refuse it with, or a function to call when it has ended
    */
   begin (address: string | undefined, now: number): FastifyError | (() => void) {
-    if (address === undefined) return () => {}
-    const key = limitKey(address)
-    const client = this.#client(key, now)
-    if (client.unfinished >= this.#options.maxUnfinishedHandshakes) return new errors.FST_RELAY_TOO_MANY_UNFINISHED(key)
-    if (!client.rate.take(now)) return new errors.FST_RELAY_HANDSHAKE_RATE(key)
+    const { maxClientUnfinishedHandshakes, clientHandshakesPerSecond, handshakesPerSecond } = this.#options
+    const key = address && limitKey(address)
+    const client = key === undefined ? undefined : this.#client(key, now)
+    if (client !== undefined) {
+      if (client.unfinished >= maxClientUnfinishedHandshakes) return new errors.FST_RELAY_CLIENT_UNFINISHED(key!, maxClientUnfinishedHandshakes)
+      if (!client.rate.take(now)) return new errors.FST_RELAY_CLIENT_RATE(key!, clientHandshakesPerSecond)
+    }
+    // Last, so that one client alone cannot use up what belongs to all.
+    if (!this.#rate.take(now)) return new errors.FST_RELAY_HUB_RATE(handshakesPerSecond)
+    if (client === undefined) return () => {}
     client.unfinished++
     return () => { client.unfinished-- }
   }
@@ -52,8 +51,7 @@ export class HandshakeLimits {
       return known
     }
     if (this.#clients.size >= MAX_CLIENTS) this.#forgetOne()
-    const rate = this.#options.handshakesPerSecond
-    const client = { unfinished: 0, rate: new TokenBucket(rate, rate * BURST_SECONDS, now) }
+    const client = { unfinished: 0, rate: rateLimit(this.#options.clientHandshakesPerSecond, now) }
     this.#clients.set(key, client)
     return client
   }

@@ -1,6 +1,7 @@
 import { STATUS_CODES, ServerResponse, validateHeaderName, validateHeaderValue, type IncomingMessage, type OutgoingHttpHeaders } from 'node:http'
 import type { Socket } from 'node:net'
 import type { FastifyError } from 'fastify'
+import { errors } from '../errors.ts'
 import { endAndLinger } from '../linger.ts'
 
 /** The entrance for HTTP/1.1 upgrades (RFC 9110, section 7.8): from a claimed request to a tunnel. */
@@ -27,6 +28,8 @@ export interface Refusal {
   statusCode: number
   /** The code of the error of this package that was the reason; undefined where a hook of the app refused. */
   code: string | undefined
+  /** That error in words. */
+  message: string | undefined
 }
 
 /** Header fields as a reply of Fastify has them. */
@@ -38,7 +41,7 @@ export class Handshake {
   readonly #socket: Socket
   #response: ServerResponse | undefined
   #deadline: NodeJS.Timeout | undefined
-  #code: string | undefined
+  #reason: FastifyError | undefined
   #settle: ((refusal: Refusal | undefined) => void) | undefined
 
   /**
@@ -84,9 +87,9 @@ export class Handshake {
     if (response !== undefined) this.#answer(response, error)
   }
 
-  /** Notes why the handshake is being refused, for the counters; the answer itself goes through the app's error handler. */
-  note (error: { code: string }): void {
-    this.#code = error.code
+  /** Notes why the handshake is being refused, for counters and log; the answer itself goes through the app's error handler. */
+  note (reason: FastifyError): void {
+    this.#reason = reason
   }
 
   /**
@@ -136,7 +139,8 @@ export class Handshake {
   /** Lets `request.signal` and `onRequestAbort` know when the client leaves while hooks run. */
   readonly #onClose = (): void => {
     this.request.destroy()
-    this.#finish({ statusCode: 499, code: 'FST_RELAY_CLIENT_GONE' })
+    const { code, message } = new errors.FST_RELAY_CLIENT_GONE()
+    this.#finish({ statusCode: 499, code, message })
   }
 
   #respond (): ServerResponse | undefined {
@@ -145,7 +149,7 @@ export class Handshake {
     response.on('finish', () => {
       response.detachSocket(this.#socket)
       this.#socket.off('end', this.#onEnd)
-      this.#finish({ statusCode: response.statusCode, code: this.#code })
+      this.#finish({ statusCode: response.statusCode, code: this.#reason?.code, message: this.#reason?.message })
       endAndLinger(this.#socket)
     })
     try {

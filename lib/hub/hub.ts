@@ -2,7 +2,7 @@ import { EventEmitter } from 'node:events'
 import type { Duplex } from 'node:stream'
 import { errors } from '../errors.ts'
 import { readHubOptions, type HubOptions } from '../options.ts'
-import { TokenBucket } from '../token-bucket.ts'
+import { rateLimit, TokenBucket } from '../token-bucket.ts'
 import { Clock } from './clock.ts'
 import { countUp, createCounters, type Counters } from './counters.ts'
 import { PacketChannel } from './packet-channel.ts'
@@ -25,6 +25,8 @@ export interface RefusalInfo {
   statusCode: number
   /** The code of this package's error; undefined where a hook of the app refused. */
   code: string | undefined
+  /** Why, in words, with the limit where there was one; undefined where a hook of the app refused. */
+  message: string | undefined
   /** The client's address as far as it is known. */
   address: string | undefined
   /** The request's path, without the query. */
@@ -68,6 +70,7 @@ export interface PeerSelector {
 interface Channel {
   key: ChannelKey
   members: PacketChannel | StreamChannel
+  handshakes: TokenBucket
 }
 
 /** All channels of one Fastify server. It knows tunnels and peers, no HTTP. */
@@ -76,6 +79,8 @@ export class RelayHub extends EventEmitter<HubEvents> {
   readonly #log: HubLog
   readonly #context: HubContext
   readonly #channels = new Map<string, Channel>()
+  /** How many peers each client has, by `Admitted.client`. */
+  readonly #peersByClient = new Map<string, number>()
   readonly #mac1Tests: TokenBucket
   readonly #clock: Clock
   readonly #counters = createCounters()
@@ -145,16 +150,24 @@ export class RelayHub extends EventEmitter<HubEvents> {
 
   /**
    * Tests whether a tunnel could be attached now.
-   * @throws FST_RELAY_CLOSING, FST_RELAY_HUB_FULL, FST_RELAY_CHANNEL_FULL, FST_RELAY_KEYLESS_FULL,
-   * FST_RELAY_CHANNEL_PAIRED or FST_RELAY_REPLACED_TOO_OFTEN
+   * @throws FST_RELAY_CLOSING, FST_RELAY_HUB_FULL, FST_RELAY_CLIENT_FULL, FST_RELAY_CHANNEL_RATE, FST_RELAY_CHANNEL_FULL,
+   * FST_RELAY_KEYLESS_FULL, FST_RELAY_CHANNEL_PAIRED or FST_RELAY_REPLACED_TOO_OFTEN
    * @internal
    */
   checkRoom (admitted: Admitted): void {
     if (this.#isClosing) throw new errors.FST_RELAY_CLOSING()
-    const { members } = this.#channelFor(admitted.channel)
+    const { maxPeers, maxClientPeers, channelHandshakesPerSecond } = this.#options
+    const { members, handshakes } = this.#channelFor(admitted.channel)
     // Who comes back while its old tunnel has not been found dead needs no room of its own.
-    const peersThatStay = this.#peerCount - members.replacedBy(admitted).length
-    if (peersThatStay >= this.#options.maxPeers) throw new errors.FST_RELAY_HUB_FULL(this.#options.maxPeers)
+    const replaced: Peer[] = members.replacedBy(admitted)
+    if (this.#peerCount - replaced.length >= maxPeers) throw new errors.FST_RELAY_HUB_FULL(maxPeers)
+    const { client } = admitted
+    if (client !== undefined) {
+      const replacedOfClient = replaced.filter((peer) => peer.admitted.client === client).length
+      const peersOfClient = (this.#peersByClient.get(client) ?? 0) - replacedOfClient
+      if (peersOfClient >= maxClientPeers) throw new errors.FST_RELAY_CLIENT_FULL(client, maxClientPeers)
+    }
+    if (!handshakes.take(this.#clock.now)) throw new errors.FST_RELAY_CHANNEL_RATE(channelHandshakesPerSecond)
     members.checkRoom(admitted)
   }
 
@@ -165,6 +178,7 @@ export class RelayHub extends EventEmitter<HubEvents> {
   attach (admitted: Admitted, tunnel: Duplex): void {
     const peer = this.#channelFor(admitted.channel).members.attach(admitted, tunnel)
     this.#peerCount++
+    this.#countOfClient(peer, 1)
     this.#counters.attached++
     const info = peer.info()
     this.#log.info({ ...logFields(peer), framing: info.framing, protocol: info.protocol }, 'relay peer attached')
@@ -209,14 +223,23 @@ export class RelayHub extends EventEmitter<HubEvents> {
       const members = key.kind === 'packet'
         ? new PacketChannel(this.#context, this.#mac1Tests)
         : new StreamChannel(this.#context)
-      channel = { key, members }
+      channel = { key, members, handshakes: rateLimit(this.#options.channelHandshakesPerSecond, this.#clock.now) }
       this.#channels.set(id, channel)
     }
     return channel
   }
 
+  #countOfClient (peer: Peer, change: 1 | -1): void {
+    const { client } = peer.admitted
+    if (client === undefined) return
+    const count = (this.#peersByClient.get(client) ?? 0) + change
+    if (count === 0) this.#peersByClient.delete(client)
+    else this.#peersByClient.set(client, count)
+  }
+
   #detached (peer: Peer, reason: DetachReason, text: string): void {
     this.#peerCount--
+    this.#countOfClient(peer, -1)
     countUp(this.#counters.detached, reason)
     addTraffic(this.#counters, peer)
     const info = peer.info()
@@ -238,9 +261,10 @@ export class RelayHub extends EventEmitter<HubEvents> {
 
   #sweep (): void {
     this.#clock.tick()
-    for (const [id, { members }] of this.#channels) {
+    for (const [id, { members, handshakes }] of this.#channels) {
       members.sweep()
-      if (members.isEmpty) this.#channels.delete(id)
+      // A channel that is left and joined again and again keeps its rate.
+      if (members.isEmpty && handshakes.isFull(this.#clock.now)) this.#channels.delete(id)
     }
   }
 }

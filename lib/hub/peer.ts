@@ -26,6 +26,8 @@ export interface Admitted {
   context: unknown
   /** The client's address; undefined on a unix socket. */
   address: string | undefined
+  /** What limits per client go by; undefined where there is no address. */
+  client: string | undefined
   /** The upgrade token. */
   protocol: string
   /** Undefined for `raw`. */

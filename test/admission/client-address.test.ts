@@ -62,7 +62,7 @@ t.test('what proxies say about the client', async (t) => {
     const refusals = refusalsOf(app)
     const bytes = upgradeText('/relay?token=secret', { headers: { 'X-Forwarded-For': '203.0.113.9' } })
     await testRefusal(t, app, bytes, { statusCode: 500, code: 'FST_RELAY_IDENTITY' })
-    t.same(refusals, [{ statusCode: 500, code: 'FST_RELAY_IDENTITY', address: '203.0.113.9', path: '/relay' }], 'without the query, which may hold a secret')
+    t.same(refusals, [{ statusCode: 500, code: 'FST_RELAY_IDENTITY', message: "identify() returned an unusable id: ''", address: '203.0.113.9', path: '/relay' }], 'without the query, which may hold a secret')
   })
 })
 
@@ -72,7 +72,7 @@ t.test('a unix socket has no addresses, and no limits by address', async (t) => 
   t.teardown(() => rmSync(directory, { recursive: true }))
   const path = join(directory, 'socket')
   const app = await startApp(t, (app) => app.relay('/relay/:channel'),
-    { listen: { path }, relay: { handshakesPerSecond: 1, maxUnfinishedHandshakes: 1 } })
+    { listen: { path }, relay: { clientHandshakesPerSecond: 1, maxClientUnfinishedHandshakes: 1 } })
   for (let i = 0; i < 10; i++) await openBare(t, app, `/relay/${i}`, {}, { path })
   t.same(new Set(app.relayHub.peers().map(({ address }) => address)), new Set([undefined]))
   const refusals = refusalsOf(app)

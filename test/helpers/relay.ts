@@ -18,7 +18,7 @@ export async function startRelay (t: Test, options: HubOptions = {}): Promise<Fa
         })
       })
     }
-  }, { relay: { handshakesPerSecond: 10_000, ...options } })
+  }, { relay: { clientHandshakesPerSecond: 10_000, channelHandshakesPerSecond: 10_000, handshakesPerSecond: 10_000, ...options } })
 }
 
 /** Waits for the peer with this id to leave, and tells how it did. */

@@ -2,7 +2,8 @@ import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import { CLOSING, DRAIN } from '../../lib/framing/wg.ts'
 import type { DetachInfo, PeerInfo, RefusalInfo } from '../../lib/index.ts'
-import { startApp } from '../helpers/relay-app.ts'
+import { RawClient, upgradeText } from '../helpers/raw-client.ts'
+import { askForUpgrade, openBare, startApp, testRefusal } from '../helpers/relay-app.ts'
 import { detached, startRelay } from '../helpers/relay.ts'
 import { SeededRandom } from '../helpers/random.ts'
 import { askForTunnel, openTunnel, settle, until, type Tunnel } from '../helpers/tunnel.ts'
@@ -71,7 +72,9 @@ t.test('a refused handshake is announced and counted by its code', async (t) => 
   await openTunnel(t, app, { id: 'a' })
   t.match(await askForTunnel(t, app, { id: 'b', path: '/relay/home?token=secret' }), { statusCode: 503, code: 'FST_RELAY_HUB_FULL' })
   await until(() => refused.length === 1)
-  t.same(refused, [{ statusCode: 503, code: 'FST_RELAY_HUB_FULL', address: '127.0.0.1', path: '/relay/home' }])
+  t.same(refused, [{
+    statusCode: 503, code: 'FST_RELAY_HUB_FULL', message: 'This relay has its 1 peers already', address: '127.0.0.1', path: '/relay/home'
+  }])
   t.same(app.relayHub.stats().refused, { FST_RELAY_HUB_FULL: 1 })
 })
 
@@ -88,6 +91,63 @@ t.test('a full hub takes back one whose old tunnel it still has', async (t) => {
   await openTunnel(t, raw, { id: 'a', framing: 'raw' })
   t.match(await askForTunnel(t, raw, { id: 'b', framing: 'raw' }), { statusCode: 503 })
   await openTunnel(t, raw, { id: 'a', framing: 'raw' })
+})
+
+t.test('the peers of one client address are limited, over all channels', async (t) => {
+  const app = await startApp(t, (app) => app.relay('/relay/:channel', {
+    identify: ({ headers }) => ({ id: headers['x-id'] as string })
+  }), { server: { trustProxy: '127.0.0.1' }, relay: { maxClientPeers: 2 } })
+  const from = (address: string, id: string) => ({ headers: { 'X-Forwarded-For': address, 'X-Id': id, 'Spanza-Framing': 'wg' } })
+  const full = { statusCode: 429, code: 'FST_RELAY_CLIENT_FULL', headers: { 'retry-after': /^\d+$/ } } as const
+  const first = await openBare(t, app, '/relay/1', from('2001:db8:1:1::1', 'a'))
+  await openBare(t, app, '/relay/2', from('2001:db8:1:1::2', 'b'))
+  await testRefusal(t, app, upgradeText('/relay/3', from('2001:db8:1:1:ffff::', 'c')), { ...full, message: '2001:db8:1:1::/64 has its 2 peers already' })
+  await openBare(t, app, '/relay/3', from('2001:db8:1:2::1', 'c'))
+  await openBare(t, app, '/relay/2', from('2001:db8:1:1::3', 'b'))
+  t.pass('who comes back while the old tunnel is still there needs no room')
+  await openBare(t, app, '/relay/4', from('2001:db8:1:2::1', 'd'))
+  await testRefusal(t, app, upgradeText('/relay/2', from('2001:db8:1:2::1', 'b')), full)
+  t.pass('but in the place of a tunnel of another client it does')
+
+  const left = detached(app, 'a')
+  first.socket.destroy()
+  await left
+  await openBare(t, app, '/relay/3', from('2001:db8:1:1::1', 'e'))
+  await testRefusal(t, app, upgradeText('/relay/3', from('2001:db8:1:1::1', 'f')), full)
+})
+
+t.test('the rate of handshakes of one channel', async (t) => {
+  const app = await startApp(t, (app) => app.relay('/relay/:channel'), { relay: { channelHandshakesPerSecond: 1 } })
+  const wg = { headers: { 'Spanza-Framing': 'wg' } }
+  // As many at once as can be, for those that come back with time must not be enough for all.
+  const answers = await Promise.all(Array.from({ length: 16 }, async () => await askForUpgrade(t, app, '/relay/busy', wg)))
+  const limited = answers.filter(({ statusCode }) => statusCode === 503)
+  t.ok(limited.length > 0 && limited.length <= 11, 'five in a burst')
+  for (const { headers, body } of limited) {
+    t.match(headers, { connection: 'close', 'retry-after': /^\d+$/ })
+    t.match(JSON.parse(body), { code: 'FST_RELAY_CHANNEL_RATE', message: /1 a second/ })
+  }
+  await openBare(t, app, '/relay/other', wg)
+  await openBare(t, app, '/relay/busy')
+  t.pass('the stream channel of the same name is another one')
+})
+
+t.test('a channel that everybody leaves keeps its rate', async (t) => {
+  // So short a deadline makes the hub look at its channels every few milliseconds.
+  const app = await startApp(t, (app) => app.relay('/relay/:channel'), { relay: { channelHandshakesPerSecond: 1, writeTimeout: 10 } })
+  let statusCode: number
+  for (let i = 0; i < 20; i++) {
+    const gone = new Promise((resolve) => app.relayHub.once('detach', resolve))
+    const client = await RawClient.dial(t, app)
+    await client.send(upgradeText('/relay/a'))
+    statusCode = (await client.head()).statusCode
+    if (statusCode !== 101) break
+    client.socket.destroy()
+    await gone
+    // Until the hub has looked at its channels again.
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+  t.equal(statusCode!, 503)
 })
 
 t.test('the counters add up over any traffic', async (t) => {

@@ -536,6 +536,7 @@ function unitChannel ({ mac1Tests = 1000 } = {}) {
       publicKey: key,
       context: undefined,
       address: undefined,
+      client: undefined,
       protocol: 'spanza',
       framing,
       hasKeepalive: true
