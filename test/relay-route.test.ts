@@ -177,7 +177,7 @@ t.test('admission is in this order', async (t) => {
   }
 
   await t.test('limits by address, before the hooks that were added after the plugin', async (t) => {
-    const app = await startApp(t, setUp({ instance: true }), { relay: { handshakesPerSecond: 1 } })
+    const app = await startApp(t, setUp({ instance: true }), { relay: { clientHandshakesPerSecond: 1 } })
     const requests = Array.from({ length: 30 }, async () => await askForUpgrade(t, app, '/relay', { headers: wrong }))
     const statuses = (await Promise.all(requests)).map(({ statusCode }) => statusCode)
     t.ok(statuses.filter((status) => status === 451).length >= 5)

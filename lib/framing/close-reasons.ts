@@ -22,8 +22,10 @@ export function closeReasonOf (code: number): CloseReason | undefined {
   return byCode.get(code)
 }
 
-/** Takes control characters (C0, DEL, C1) out of text that came from the other side, so that it can be shown or logged. */
+/**
+ * Takes out of text that came from the other side what a terminal would obey: control characters (C0, DEL, C1), line and
+ * paragraph separators, and what turns the direction of writing (Unicode Standard Annex 9, section 2).
+ */
 export function printable (text: string): string {
-  // eslint-disable-next-line no-control-regex
-  return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, '')
+  return text.replace(/[\p{Cc}\u2028\u2029\p{Bidi_Control}]/gu, '')
 }

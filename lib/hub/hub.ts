@@ -1,4 +1,4 @@
-import { EventEmitter } from 'node:events'
+import { captureRejectionSymbol, EventEmitter } from 'node:events'
 import type { Duplex } from 'node:stream'
 import { errors } from '../errors.ts'
 import { readHubOptions, type HubOptions } from '../options.ts'
@@ -90,7 +90,7 @@ export class RelayHub extends EventEmitter<HubEvents> {
 
   /** @throws FST_RELAY_OPTION */
   constructor (options: HubOptions, log: HubLog) {
-    super()
+    super({ captureRejections: true })
     this.#options = readHubOptions(options)
     this.#log = log
     this.#clock = new Clock(tickLength(this.#options))
@@ -254,9 +254,14 @@ export class RelayHub extends EventEmitter<HubEvents> {
   #announce<Name extends keyof HubEvents> (name: Name, ...args: HubEvents[Name]): void {
     try {
       this.emit<keyof HubEvents>(name, ...args)
-    } catch (err) {
-      this.#log.error({ err, event: name }, 'a listener of the relay hub threw')
+    } catch (error) {
+      this[captureRejectionSymbol](error, name)
     }
+  }
+
+  /** Where Node brings what an async listener has thrown; a promise that nobody looks at would end the process. */
+  override [captureRejectionSymbol] (err: unknown, ...[event]: unknown[]): void {
+    this.#log.error({ err, event }, 'a listener of the relay hub threw')
   }
 
   #sweep (): void {

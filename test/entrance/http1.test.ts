@@ -305,7 +305,7 @@ t.test('a connection that breaks right behind the request harms nobody', async (
     app.relay('/sync')
     app.relay('/async', { onRequest: async () => await new Promise((resolve) => setImmediate(resolve)) })
     app.relay('/refused', { onRequest: async (_request, reply) => await reply.code(401).send() })
-  }, { relay: { handshakesPerSecond: 1000 } })
+  }, { relay: { clientHandshakesPerSecond: 1000 } })
   for (const path of ['/sync', '/async', '/refused']) {
     for (const leave of ['resetAndDestroy', 'destroy'] as const) {
       for (let i = 0; i < 10; i++) {

@@ -274,15 +274,21 @@ t.test('a server that has no tunnels closes, also twice', async (t) => {
   t.same(app.relayHub.channels(), [])
 })
 
-t.test('a listener that throws is logged and disturbs nobody', async (t) => {
-  const lines: string[] = []
-  const stream = { write: (line: string) => { lines.push(line) } }
-  const app = await startApp(t, (app) => {
-    app.relay('/relay/:network', { identify: () => ({ id: 'the same' }) })
-  }, { server: { logger: { level: 'error', stream } } })
-  for (const name of ['attach', 'detach'] as const) app.relayHub.on(name, () => { throw new Error(`thrown on ${name}`) })
-  await openTunnel(t, app)
-  await openTunnel(t, app)
-  t.match(app.relayHub.peers(), [{ id: 'the same' }])
-  t.same(lines.map((line) => JSON.parse(line).err.message), ['thrown on attach', 'thrown on detach', 'thrown on attach'])
-})
+for (const listener of ['a listener', 'an async listener']) {
+  t.test(`${listener} that throws is logged and disturbs nobody`, async (t) => {
+    const lines: string[] = []
+    const stream = { write: (line: string) => { lines.push(line) } }
+    const app = await startApp(t, (app) => {
+      app.relay('/relay/:network', { identify: () => ({ id: 'the same' }) })
+    }, { server: { logger: { level: 'error', stream } } })
+    for (const name of ['attach', 'detach'] as const) {
+      const fail = (): never => { throw new Error(`thrown on ${name}`) }
+      app.relayHub.on(name, listener === 'a listener' ? fail : async () => fail())
+    }
+    await openTunnel(t, app)
+    await openTunnel(t, app)
+    t.match(app.relayHub.peers(), [{ id: 'the same' }])
+    await until(() => lines.length === 3)
+    t.same(lines.map((line) => JSON.parse(line).err.message), ['thrown on attach', 'thrown on detach', 'thrown on attach'])
+  })
+}
