@@ -1,4 +1,4 @@
-import { createError } from '@fastify/error'
+import { createError, type FastifyError } from '@fastify/error'
 
 /**
  * Every error this package makes, by code. A code is never used again for something else. The README's table
@@ -32,6 +32,9 @@ export const errors = {
   FST_RELAY_CHANNEL_PAIRED: createError('FST_RELAY_CHANNEL_PAIRED', 'Two tunnels are joined in this channel already', 409),
   FST_RELAY_CHANNEL_FULL: createError<[number]>('FST_RELAY_CHANNEL_FULL', 'This channel has its %d peers already', 503),
   FST_RELAY_KEYLESS_FULL: createError<[number]>('FST_RELAY_KEYLESS_FULL', 'This channel has its %d peers without a public key already', 503),
+  FST_RELAY_TARGET: createError('FST_RELAY_TARGET', 'The app has chosen what is no target', 500),
+  FST_RELAY_TARGET_UNREACHABLE: createError('FST_RELAY_TARGET_UNREACHABLE', 'The server behind this route cannot be reached', 502),
+  FST_RELAY_TARGET_TIMEOUT: createError<[number]>('FST_RELAY_TARGET_TIMEOUT', 'The server behind this route has not answered within %d ms', 504),
   FST_RELAY_REPLACED_TOO_OFTEN: createError('FST_RELAY_REPLACED_TOO_OFTEN', 'This identity connects again and again while it is connected: do two devices share it?', 429),
   FST_RELAY_HANDSHAKE_TIMEOUT: createError<[number]>('FST_RELAY_HANDSHAKE_TIMEOUT', 'The handshake was not finished after %d ms', 503),
   FST_RELAY_CLIENT_GONE: createError('FST_RELAY_CLIENT_GONE', 'The client left during the handshake', 499),
@@ -51,3 +54,8 @@ export const errors = {
 
 /** The code of an error of this package. */
 export type RelayErrorCode = keyof typeof errors
+
+/** Whether `error` is one of these, also where an app has thrown it. */
+export function isRelayError (error: unknown): error is FastifyError {
+  return error instanceof Error && Object.hasOwn(errors, (error as Partial<FastifyError>).code ?? '')
+}

@@ -1,18 +1,20 @@
 import type {
-  ContextConfigDefault, FastifyBaseLogger, FastifyError, FastifyInstance, FastifyReply, FastifyRequest, FastifySchema, FastifyTypeProvider,
+  ContextConfigDefault, FastifyBaseLogger, FastifyInstance, FastifyReply, FastifyRequest, FastifySchema, FastifyTypeProvider,
   FastifyTypeProviderDefault, RawReplyDefaultExpression, RawRequestDefaultExpression, RawServerBase, RawServerDefault,
   RouteGenericInterface, RouteOptions, RouteShorthandOptions
 } from 'fastify'
 import { clientAddress, limitKey } from './admission/client-address.ts'
 import { chooseProtocol, isHostAllowed } from './admission/handshake.ts'
-import { readIdentity, type Identified } from './admission/identity.ts'
-import { framingNames, protocolNames, protocols, type ProtocolName } from './admission/protocols.ts'
+import { readIdentity, type Identified, type ReadIdentity } from './admission/identity.ts'
+import { framingNames, protocolNames, protocols, type Agreement, type ProtocolName } from './admission/protocols.ts'
 import { findInvalidHeaders, Handshake, retryAfter } from './entrance/http1.ts'
-import { errors } from './errors.ts'
+import { errors, isRelayError } from './errors.ts'
 import type { FramingName } from './framing/framing.ts'
 import type { Admitted } from './hub/peer.ts'
 import { hubOptionsIn, optionError, readList } from './options.ts'
 import type { RelayServer } from './relay-server.ts'
+import { closeTarget, framingsFor, RouteTarget } from './target/route-target.ts'
+import type { Target } from './target/target.ts'
 
 /** What a relay route has beyond Fastify's own route options. */
 export interface RelayOptions<Request = FastifyRequest, Reply = FastifyReply, Instance = FastifyInstance> {
@@ -26,6 +28,14 @@ export interface RelayOptions<Request = FastifyRequest, Reply = FastifyReply, In
   scope?: string
   /** Who the client is and where it belongs; runs after the hooks. What it throws is the answer. */
   identify?: (this: Instance, request: Request) => Identified | undefined | void | Promise<Identified | undefined | void>
+  /**
+   * Where the tunnels of this route go instead of the hub: `udp://host:port` (datagrams, so the client must ask for a
+   * framing), `tcp://host:port` or `unix:/path` (a bare stream), or a function that chooses by the request, once the hooks
+   * have run. A client has no say in it unless that function lets it.
+   */
+  target?: string | ((this: Instance, request: Request) => string | Promise<string>)
+  /** Tells a `tcp:` or `unix:` target the client's address by a PROXY header of this version; default: none. */
+  proxyProtocol?: 1 | 2
   /** Answers a GET that asks for no upgrade; default: 426. */
   plain?: (this: Instance, request: Request, reply: Reply) => unknown
 }
@@ -78,15 +88,15 @@ export function defineRelayRoute (fastify: FastifyInstance, server: RelayServer,
   checkServer(fastify)
   const [misplaced] = hubOptionsIn(options)
   if (misplaced !== undefined) throw optionError(misplaced, 'given when registering: it belongs to the hub', options[misplaced as keyof typeof options])
-  const { hosts, protocols: tokens, framings, scope, identify, plain, onRequest, config, ...routeOptions } = options
-  const route = new RelayRoute(fastify, server, { hosts, tokens, framings, scope, identify, plain })
+  const { hosts, protocols, framings, scope, identify, target, proxyProtocol, plain, onRequest, config, ...routeOptions } = options
+  const route = new RelayRoute(fastify, server, { hosts, protocols, framings, scope, identify, target, proxyProtocol, plain } as RelayOptions)
   fastify.route({
     ...routeOptions as Omit<RouteOptions, 'method' | 'url' | 'handler'>,
     method: 'GET',
     url: path,
     // A HEAD is not an upgrade, and would be the app's own to define.
     exposeHeadRoute: false,
-    config: { ...config, [kRelayRoute]: true },
+    config: Object.assign({}, config, { [kRelayRoute]: true }),
     onRequest: [async (request, reply) => route.checkRequest(request, reply), ...[onRequest ?? []].flat()],
     handler: async (request, reply) => await route.handle(request, reply)
   })
@@ -98,116 +108,150 @@ function checkServer (fastify: FastifyInstance): void {
   if (http2 === true && !allowsHttp1) throw new errors.FST_RELAY_SERVER('this one speaks HTTP/2 only, set https.allowHTTP1')
 }
 
-interface RouteSettings {
-  hosts: readonly string[] | undefined
-  tokens: readonly ProtocolName[] | undefined
-  framings: readonly FramingName[] | undefined
-  scope: string | undefined
-  identify: RelayOptions['identify'] | undefined
-  plain: RelayOptions['plain'] | undefined
-}
-
 /** Admission on one relay route. */
 class RelayRoute {
   readonly #fastify: FastifyInstance
   readonly #server: RelayServer
-  readonly #hosts: readonly string[] | undefined
+  readonly #options: RelayOptions
   readonly #protocols: readonly ProtocolName[]
   readonly #framings: readonly FramingName[]
-  readonly #scope: string | undefined
-  readonly #identify: RelayOptions['identify'] | undefined
-  readonly #plain: RelayOptions['plain'] | undefined
+  readonly #target: RouteTarget | undefined
 
-  constructor (fastify: FastifyInstance, server: RelayServer, { hosts, tokens, framings, scope, identify, plain }: RouteSettings) {
+  constructor (fastify: FastifyInstance, server: RelayServer, options: RelayOptions) {
+    const { hosts, protocols, framings, scope, identify, target, proxyProtocol, plain } = options
     if (hosts !== undefined && !(Array.isArray(hosts) && hosts.length > 0 && hosts.every((host) => typeof host === 'string'))) {
       throw optionError('hosts', 'a list of host names', hosts)
     }
     if (scope !== undefined && typeof scope !== 'string') throw optionError('scope', 'a string', scope)
     if (identify !== undefined && typeof identify !== 'function') throw optionError('identify', 'a function', identify)
     if (plain !== undefined && typeof plain !== 'function') throw optionError('plain', 'a function', plain)
-    this.#protocols = readList('protocols', tokens, protocolNames)
-    this.#framings = readList('framings', framings, framingNames)
+    if (proxyProtocol !== undefined && (target === undefined || ![1, 2].includes(proxyProtocol))) {
+      throw optionError('proxyProtocol', '1 or 2, and given with target', proxyProtocol)
+    }
     this.#fastify = fastify
     this.#server = server
-    this.#hosts = hosts
-    this.#scope = scope
-    this.#identify = identify
-    this.#plain = plain
+    this.#options = options
+    this.#protocols = readList('protocols', protocols, protocolNames)
+    this.#framings = readList('framings', framings, framingNames)
+    this.#target = target === undefined ? undefined : new RouteTarget(fastify, target, proxyProtocol)
   }
 
   /** What is checked before the app's own hooks of the route. */
   checkRequest (request: FastifyRequest, reply: FastifyReply): void {
-    this.#refusing(request, reply, () => {
+    try {
       const isUpgrade = Handshake.of(request.raw) !== undefined
-      if (!isUpgrade && this.#plain !== undefined) return
+      if (!isUpgrade && this.#options.plain !== undefined) return
       if (!isUpgrade) throw new errors.FST_RELAY_UPGRADE_REQUIRED(this.#protocols.join(', '))
       if (this.#protocolOf(request) === undefined) {
         throw new errors.FST_RELAY_PROTOCOL(request.headers.upgrade ?? '', this.#protocols.join(', '))
       }
-      if (this.#hosts !== undefined && !isHostAllowed(request.hostname, this.#hosts)) {
-        throw new errors.FST_RELAY_HOST_NOT_ALLOWED(request.hostname)
-      }
+      const { hosts } = this.#options
+      if (hosts !== undefined && !isHostAllowed(request.hostname, hosts)) throw new errors.FST_RELAY_HOST_NOT_ALLOWED(request.hostname)
       clientAddress(request.ip)
-    })
+    } catch (error) {
+      this.#prepareRefusal(request, reply, error)
+      throw error
+    }
   }
 
   async handle (request: FastifyRequest, reply: FastifyReply): Promise<unknown> {
     const handshake = Handshake.of(request.raw)
-    if (handshake === undefined) return await this.#plain!.call(this.#fastify, request, reply)
-    // While a hook or `identify` ran, the deadline may have answered, or the client may have left.
-    if (!handshake.isOpen) return reply.hijack()
-    const protocol = this.#protocolOf(request)!
-    const agreement = this.#refusing(request, reply, () =>
-      protocols[protocol](request.headers, this.#framings, this.#server.hub.options.maxPacketSize))
-    const identified = await this.#identify?.call(this.#fastify, request)
-    if (!handshake.isOpen) return reply.hijack()
-    this.#refusing(request, reply, () => {
-      const { id, channel, publicKey, context } = readIdentity(identified)
-      const address = clientAddress(request.ip)
-      const admitted: Admitted = {
-        channel: {
-          scope: this.#scope ?? request.routeOptions.url!,
-          name: channel ?? channelName(request.params as Record<string, unknown>),
-          kind: agreement.framing === undefined ? 'stream' : 'packet'
-        },
-        id,
-        publicKey,
-        context,
-        address,
-        client: address && limitKey(address),
-        protocol,
-        framing: agreement.framing,
-        hasKeepalive: agreement.hasKeepalive
-      }
-      const [invalid] = findInvalidHeaders(reply.getHeaders())
-      if (invalid !== undefined) throw new errors.FST_RELAY_ANSWER_HEADER(invalid)
-      this.#server.hub.checkRoom(admitted)
-      this.#checkProxy(request, address)
-      const tunnel = handshake.accept({ Upgrade: protocol, ...agreement.answerHeaders }, reply.getHeaders())
-      reply.hijack()
-      this.#server.hub.attach(admitted, tunnel)
-    })
-  }
-
-  #protocolOf (request: FastifyRequest): ProtocolName | undefined {
-    return chooseProtocol(request.headers.upgrade, this.#protocols)
-  }
-
-  /** Runs a step of admission; an error of ours gets the headers that belong to its answer, and is counted by its code. */
-  #refusing<Result> (request: FastifyRequest, reply: FastifyReply, step: () => Result): Result {
+    if (handshake === undefined) return await this.#options.plain!.call(this.#fastify, request, reply)
     try {
-      return step()
+      await this.#admit(handshake, request, reply)
     } catch (error) {
-      const { code, statusCode } = error as FastifyError
-      Handshake.of(request.raw)?.note(error as FastifyError)
-      for (const name of findInvalidHeaders(reply.getHeaders())) reply.removeHeader(name)
-      reply.headers(retryAfter(statusCode!))
-      const asksForUpgrade = code === 'FST_RELAY_UPGRADE_REQUIRED' || code === 'FST_RELAY_PROTOCOL'
-      // RFC 9110, section 7.8: who sends Upgrade also sends it as a connection option.
-      if (asksForUpgrade) reply.header('upgrade', this.#protocols.join(', '))
-      reply.header('connection', asksForUpgrade ? 'close, upgrade' : 'close')
+      this.#prepareRefusal(request, reply, error)
       throw error
     }
+    // Either the socket is a tunnel now, or the deadline has answered or the client has left while something was waited for.
+    return reply.hijack()
+  }
+
+  async #admit (handshake: Handshake, request: FastifyRequest, reply: FastifyReply): Promise<void> {
+    if (!handshake.isOpen) return
+    const protocol = this.#protocolOf(request)!
+    const target = await this.#target?.choose(request)
+    if (!handshake.isOpen) return
+    const agreement = this.#agree(protocol, request, target)
+    const identified = await this.#options.identify?.call(this.#fastify, request)
+    if (!handshake.isOpen) return
+    const admitted = this.#admitted(request, protocol, agreement, readIdentity(identified), target !== undefined)
+    this.#checkLast(reply, admitted)
+    if (target === undefined) return this.#attach(handshake, request, reply, agreement, admitted)
+    const connected = await this.#target!.connect(target, request, this.#server.hub.options.handshakeTimeout)
+    try {
+      if (!handshake.isOpen) return closeTarget(connected)
+      // Others may have taken the room meanwhile.
+      this.#checkLast(reply, admitted)
+    } catch (error) {
+      closeTarget(connected)
+      throw error
+    }
+    this.#attach(handshake, request, reply, agreement, { ...admitted, target: connected })
+  }
+
+  #agree (protocol: ProtocolName, { headers }: FastifyRequest, target: Target | undefined): Agreement {
+    const framings = target === undefined ? this.#framings : framingsFor(target, this.#framings)
+    const agreement = protocols[protocol](headers, framings, this.#server.hub.options.maxPacketSize)
+    const name = agreement.framing?.name ?? 'raw'
+    // A protocol may bring its framing with it.
+    if (target !== undefined && framingsFor(target, [name]).length === 0) throw new errors.FST_RELAY_FRAMING(name, framings.join(', '))
+    return agreement
+  }
+
+  #admitted (request: FastifyRequest, protocol: ProtocolName, agreement: Agreement, identity: ReadIdentity, hasTarget: boolean): Admitted {
+    const { id, channel, publicKey, context } = identity
+    const { framing, hasKeepalive, holdsOutput } = agreement
+    const address = clientAddress(request.ip)
+    return {
+      channel: {
+        scope: this.#options.scope ?? request.routeOptions.url!,
+        name: channel ?? channelName(request.params as Record<string, unknown>),
+        kind: hasTarget ? 'target' : framing === undefined ? 'stream' : 'packet'
+      },
+      id,
+      publicKey,
+      context,
+      address,
+      client: address && limitKey(address),
+      protocol,
+      framing,
+      hasKeepalive,
+      holdsOutput
+    }
+  }
+
+  /** What is left to refuse for. */
+  #checkLast (reply: FastifyReply, admitted: Admitted): void {
+    const [invalid] = findInvalidHeaders(reply.getHeaders())
+    if (invalid !== undefined) throw new errors.FST_RELAY_ANSWER_HEADER(invalid)
+    this.#server.hub.checkRoom(admitted)
+  }
+
+  /** In the same turn of the event loop as `#checkLast`. */
+  #attach (handshake: Handshake, request: FastifyRequest, reply: FastifyReply, agreement: Agreement, admitted: Admitted): void {
+    this.#checkProxy(request, admitted.address)
+    const tunnel = handshake.accept({ Upgrade: admitted.protocol, ...agreement.answerHeaders }, reply.getHeaders())
+    this.#server.hub.attach(admitted, tunnel)
+  }
+
+  /** The protocol that is asked for, if this route speaks it. */
+  #protocolOf ({ headers }: FastifyRequest): ProtocolName | undefined {
+    const protocol = chooseProtocol(headers.upgrade, this.#protocols)
+    // With a key, it is RFC 6455 that is asked for.
+    return (protocol as string) === 'websocket' && headers['sec-websocket-key'] !== undefined ? undefined : protocol
+  }
+
+  /** Gives the answer to an error of ours the headers that belong to it, and notes why it is given. */
+  #prepareRefusal (request: FastifyRequest, reply: FastifyReply, error: unknown): void {
+    if (!isRelayError(error)) return
+    Handshake.of(request.raw)?.note(error)
+    for (const name of findInvalidHeaders(reply.getHeaders())) reply.removeHeader(name)
+    reply.headers(retryAfter(error.statusCode!))
+    const asksForUpgrade = error.code === 'FST_RELAY_UPGRADE_REQUIRED' || error.code === 'FST_RELAY_PROTOCOL'
+    // RFC 9110, section 7.8: who sends Upgrade also sends it as a connection option.
+    if (asksForUpgrade) reply.header('upgrade', this.#protocols.join(', '))
+    reply.header('connection', asksForUpgrade ? 'close, upgrade' : 'close')
   }
 
   #checkProxy (request: FastifyRequest, address: string | undefined): void {

@@ -19,6 +19,9 @@ declare module 'fastify' {
   interface FastifyRequest {
     typesTestUser?: { networks: string[], wireguardKey: string }
   }
+  interface FastifyContextConfig {
+    typesTest?: string
+  }
 }
 
 const checks = async (app: FastifyInstance): Promise<void> => {
@@ -65,7 +68,7 @@ const checks = async (app: FastifyInstance): Promise<void> => {
     }
   })
   const authenticate: onRequestHookHandler = (_request, _reply, done) => done()
-  app.relay('/hooks', { onRequest: authenticate, config: { any: 'thing' }, schema: { params: {} }, constraints: { host: 'x' }, bodyLimit: 1, logLevel: 'warn' })
+  app.relay('/hooks', { onRequest: authenticate, config: { typesTest: 'thing' }, schema: { params: {} }, constraints: { host: 'x' }, bodyLimit: 1, logLevel: 'warn' })
   app.relay('/nothing', { identify: () => {} })
   app.relay('/undefined', { identify: async () => undefined })
   app.relay('/const', { protocols: ['spanza'] as const, hosts: ['a'] as const })

@@ -11,6 +11,8 @@ export interface Agreement {
   /** Undefined for `raw`. */
   framing: Framing | undefined
   hasKeepalive: boolean
+  /** See `Admitted.holdsOutput`. */
+  holdsOutput: boolean
   /** What the 101 says about it. */
   answerHeaders: Record<string, string>
 }
@@ -29,11 +31,11 @@ const agreeOnSpanza: Agree = (headers, framings, maxPacketSize) => {
   const answerHeaders: Record<string, string> = {}
   if (asked !== undefined) answerHeaders['Spanza-Framing'] = name
   if (framing !== undefined) answerHeaders['Spanza-Max-Packet'] = String(maxPacketSize)
-  return { framing, hasKeepalive: framing !== undefined, answerHeaders }
+  return { framing, hasKeepalive: framing !== undefined, holdsOutput: false, answerHeaders }
 }
 
 /** `Upgrade: UoTLV/1`, eduVPN's ProxyGuard: `len16`, without keepalives. */
-const agreeOnUoTLV: Agree = () => ({ framing: len16, hasKeepalive: false, answerHeaders: {} })
+const agreeOnUoTLV: Agree = () => ({ framing: len16, hasKeepalive: false, holdsOutput: false, answerHeaders: {} })
 
 export const protocols = {
   spanza: agreeOnSpanza,

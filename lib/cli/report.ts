@@ -1,6 +1,6 @@
 import { BACKOFF_MAX_MS } from '../client/backoff.ts'
 import type { SidecarEvents, SidecarStop, UdpSidecar } from '../client/sidecar.ts'
-import { formatHostPort } from '../client/udp-address.ts'
+import { formatHostPort } from '../host-port.ts'
 
 /** Takes one line, without its end. */
 export type WriteLine = (line: string) => void

@@ -12,7 +12,7 @@ import {
   noConnectionStats,
   type ConnectionDropReason, type ConnectionEnd, type ConnectionEndReason, type ConnectionStats, type RelayConnection
 } from './relay-connection.ts'
-import { isLoopback, parseHostPort, type HostPort } from './udp-address.ts'
+import { isLoopback, parseHostPort, type HostPort } from '../host-port.ts'
 import { UdpPort, type UdpDropReason } from './udp-port.ts'
 
 /** A connection that lasted this long makes the next wait a short one again, in milliseconds. */

@@ -1,7 +1,7 @@
 /** Why a datagram went nowhere. */
 export const dropReasons = [
   'too-large', 'empty', 'queue-full', 'peer-closed', 'peer-away', 'no-session', 'no-pending', 'no-responder',
-  'mac1-budget', 'initiation-rate', 'index-collision', 'unroutable'
+  'mac1-budget', 'initiation-rate', 'index-collision', 'unroutable', 'udp-too-large', 'udp-queue-full', 'udp-error'
 ] as const
 
 export type DropReason = typeof dropReasons[number]
@@ -14,6 +14,11 @@ export interface Counters {
   bytesIn: number
   bytesOut: number
   drops: Record<DropReason, number>
+  /** Datagrams that came from targets, and that were sent to them. */
+  targetDatagramsIn: number
+  targetDatagramsOut: number
+  /** What the network has reported of UDP targets, by the system's code, such as ECONNREFUSED. */
+  targetErrors: Record<string, number>
   /** Handshake initiations by where they went: to the one peer whose key they name, to all peers without a key, nowhere. */
   initiations: { unicast: number, fannedOut: number, unmatched: number }
   attached: number
@@ -30,6 +35,9 @@ export function createCounters (): Counters {
     bytesIn: 0,
     bytesOut: 0,
     drops: Object.fromEntries(dropReasons.map((reason) => [reason, 0])) as Record<DropReason, number>,
+    targetDatagramsIn: 0,
+    targetDatagramsOut: 0,
+    targetErrors: {},
     initiations: { unicast: 0, fannedOut: 0, unmatched: 0 },
     attached: 0,
     detached: {},

@@ -7,6 +7,7 @@ import { Clock } from './clock.ts'
 import { countUp, createCounters, type Counters } from './counters.ts'
 import { PacketChannel } from './packet-channel.ts'
 import { StreamChannel } from './stream-channel.ts'
+import { TargetChannel } from './target-channel.ts'
 import type { Admitted, ChannelKey, DetachReason, HubContext, Peer, PeerInfo } from './peer.ts'
 
 const MAX_TICK_MS = 1000
@@ -69,7 +70,7 @@ export interface PeerSelector {
 
 interface Channel {
   key: ChannelKey
-  members: PacketChannel | StreamChannel
+  members: PacketChannel | StreamChannel | TargetChannel
   handshakes: TokenBucket
 }
 
@@ -167,7 +168,8 @@ export class RelayHub extends EventEmitter<HubEvents> {
       const peersOfClient = (this.#peersByClient.get(client) ?? 0) - replacedOfClient
       if (peersOfClient >= maxClientPeers) throw new errors.FST_RELAY_CLIENT_FULL(client, maxClientPeers)
     }
-    if (!handshakes.take(this.#clock.now)) throw new errors.FST_RELAY_CHANNEL_RATE(channelHandshakesPerSecond)
+    // What leads to targets is no channel that one could keep others out of.
+    if (admitted.channel.kind !== 'target' && !handshakes.take(this.#clock.now)) throw new errors.FST_RELAY_CHANNEL_RATE(channelHandshakesPerSecond)
     members.checkRoom(admitted)
   }
 
@@ -220,13 +222,16 @@ export class RelayHub extends EventEmitter<HubEvents> {
     const id = JSON.stringify([key.kind, key.scope, key.name])
     let channel = this.#channels.get(id)
     if (channel === undefined) {
-      const members = key.kind === 'packet'
-        ? new PacketChannel(this.#context, this.#mac1Tests)
-        : new StreamChannel(this.#context)
+      const members = this.#membersOf(key.kind)
       channel = { key, members, handshakes: rateLimit(this.#options.channelHandshakesPerSecond, this.#clock.now) }
       this.#channels.set(id, channel)
     }
     return channel
+  }
+
+  #membersOf (kind: ChannelKey['kind']): Channel['members'] {
+    if (kind === 'packet') return new PacketChannel(this.#context, this.#mac1Tests)
+    return kind === 'stream' ? new StreamChannel(this.#context) : new TargetChannel(this.#context)
   }
 
   #countOfClient (peer: Peer, change: 1 | -1): void {

@@ -6,7 +6,7 @@ import {
 } from '../wireguard.ts'
 import { Identity } from './identity.ts'
 import { isAddressedTo } from './mac1.ts'
-import { PacketPeer } from './packet-peer.ts'
+import { PacketPeer, type PacketRouter } from './packet-peer.ts'
 import type { Admitted, HubContext } from './peer.ts'
 import { ReplacementLimit } from './replacement-limit.ts'
 import type { SendQueue } from './send-queue.ts'
@@ -16,7 +16,7 @@ import type { TokenBucket } from '../token-bucket.ts'
 const FREE_MAC1_TESTS = 4
 
 /** A channel whose peers exchange datagrams, routed by what WireGuard's messages show without a key. */
-export class PacketChannel {
+export class PacketChannel implements PacketRouter {
   readonly #hub: HubContext
   /** All initiations of the hub together have one budget of mac1 tests. */
   readonly #mac1Tests: TokenBucket
@@ -89,7 +89,6 @@ export class PacketChannel {
     this.#replacements.sweep(clock.now)
   }
 
-  /** Finds where a datagram goes; the parameters are those of `DatagramSink.datagram`. */
   route (from: PacketPeer, chunk: Buffer, frame: number, start: number, end: number, stamped: boolean): void {
     const sender = from.identity!
     const { now } = this.#hub.clock

@@ -5,7 +5,6 @@ import { CLOSING, PING, pong, readClosing } from '../framing/wg.ts'
 import { endAndLinger } from '../linger.ts'
 import type { DropReason } from './counters.ts'
 import type { Identity } from './identity.ts'
-import type { PacketChannel } from './packet-channel.ts'
 import { Peer, type Admitted, type DetachReason, type HubContext } from './peer.ts'
 import { SendQueue } from './send-queue.ts'
 
@@ -13,13 +12,25 @@ import { SendQueue } from './send-queue.ts'
 const JITTER = 0.1
 /** Clients that are told to come back are spread over this many milliseconds. */
 const DRAIN_SPREAD_MS = 1000
+/** A UDP target keeps a port for each tunnel; one without keepalives is closed after this much silence where `idleTimeout` says nothing. */
+const TARGET_IDLE_MS = 600_000
 
-/** A peer of a packet channel: datagrams come out of its tunnel and go into it. */
+/** Where a peer's datagrams go. */
+export interface PacketRouter {
+  /** Takes one datagram; the parameters are those of `DatagramSink.datagram`. */
+  route: (from: PacketPeer, chunk: Buffer, frame: number, start: number, end: number, stamped: boolean) => void
+  /** The chunk that has just been read is done. */
+  flush: () => void
+  /** The peer has left. */
+  detach: (peer: PacketPeer) => void
+}
+
+/** A peer whose tunnel carries datagrams: they come out of it and go into it. */
 export class PacketPeer extends Peer implements DatagramSink {
   readonly framing: Framing
   readonly queue: SendQueue
   identity: Identity | undefined
-  readonly #channel: PacketChannel
+  readonly #router: PacketRouter
   readonly #decoder: Decoder
   #blockedSince: number | undefined
   #keepaliveAt: number
@@ -29,10 +40,10 @@ export class PacketPeer extends Peer implements DatagramSink {
   /** Why the client is about to end the tunnel, if it said so. */
   #farewell = 'the client ended the tunnel'
 
-  constructor (admitted: Admitted, framing: Framing, tunnel: Duplex, channel: PacketChannel, hub: HubContext) {
+  constructor (admitted: Admitted, framing: Framing, tunnel: Duplex, router: PacketRouter, hub: HubContext) {
     super(admitted, tunnel, hub)
     this.framing = framing
-    this.#channel = channel
+    this.#router = router
     this.#decoder = framing.createDecoder(this, hub.options)
     this.queue = new SendQueue(tunnel, framing, this, (count) => this.drop('queue-full', count))
     this.#keepaliveAt = this.#nextKeepalive()
@@ -44,7 +55,7 @@ export class PacketPeer extends Peer implements DatagramSink {
 
   datagram (chunk: Buffer, frame: number, start: number, end: number, stamped: boolean): void {
     this.datagramsIn++
-    this.#channel.route(this, chunk, frame, start, end, stamped)
+    this.#router.route(this, chunk, frame, start, end, stamped)
   }
 
   dropped (reason: 'too-large' | 'empty'): void {
@@ -67,7 +78,7 @@ export class PacketPeer extends Peer implements DatagramSink {
   override close (reason: DetachReason, text: string): void {
     if (this.isDetached) return
     this.isDetached = true
-    this.#channel.detach(this)
+    this.#router.detach(this)
     this.drop('peer-closed', this.queue.clear())
     const told = closeReasons[reason as CloseReason] as { code: number } | undefined
     endAndLinger(this.tunnel, told && this.framing.closing(told.code, text))
@@ -89,11 +100,16 @@ export class PacketPeer extends Peer implements DatagramSink {
     } else if (clock.now - this.#blockedSince > options.writeTimeout) {
       return this.close('write-deadline', `nothing could be written for ${options.writeTimeout} ms`)
     }
-    const limit = this.admitted.hasKeepalive ? options.keepaliveTimeout : options.idleTimeout
+    const limit = this.admitted.hasKeepalive ? options.keepaliveTimeout : this.#idleTimeout
     if (limit > 0 && clock.now - this.receivedAt > limit) {
       return this.close('idle', `nothing came for ${limit} ms`)
     }
     if (this.admitted.hasKeepalive && clock.now >= this.#keepaliveAt) this.#keepAlive()
+  }
+
+  get #idleTimeout (): number {
+    const { idleTimeout } = this.hub.options
+    return idleTimeout === 0 && this.admitted.target !== undefined ? TARGET_IDLE_MS : idleTimeout
   }
 
   /** Whether the socket has taken something since the last sweep. */
@@ -123,7 +139,7 @@ export class PacketPeer extends Peer implements DatagramSink {
     this.bytesIn += chunk.length
     this.receivedAt = this.hub.clock.now
     const fault = this.#decoder.push(chunk)
-    this.#channel.flush()
+    this.#router.flush()
     if (fault !== undefined) return this.close(fault.reason, fault.text)
     if (this.#owedPong === undefined) return
     this.queue.control(this.#owedPong)

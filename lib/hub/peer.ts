@@ -11,8 +11,17 @@ export interface ChannelKey {
   /** The URL pattern of the route, or what its option `scope` says. */
   scope: string
   name: string
-  /** `packet`: any number of peers exchange datagrams; `stream`: two tunnels are spliced. */
-  kind: 'packet' | 'stream'
+  /** `packet`: any number of peers exchange datagrams; `stream`: two tunnels are spliced; `target`: each leads to its own target. */
+  kind: 'packet' | 'stream' | 'target'
+}
+
+/** A target that takes datagrams and sends some. */
+export interface DatagramTarget {
+  /** Begins to receive; `onError` is told what the network reports, which is not the end. */
+  receive: (onDatagram: (datagram: Buffer) => void, onError: (code: string) => void) => void
+  /** Sends a datagram, whose memory must not be written to again, and tells what became of it. */
+  send: (datagram: Buffer, onSent: (fault: 'udp-too-large' | 'udp-queue-full' | 'udp-error' | undefined) => void) => void
+  close: () => void
 }
 
 /** What admission has found out about a tunnel. */
@@ -34,6 +43,10 @@ export interface Admitted {
   framing: Framing | undefined
   /** Whether the protocol lets the relay send keepalives, and expect some sign of life. */
   hasKeepalive: boolean
+  /** Bytes towards the client wait until its first one has come, or a moment has passed: there are clients that lose what follows the 101 at once. */
+  holdsOutput: boolean
+  /** Where the tunnel leads instead of to other peers: connected, and not read yet. */
+  target?: Duplex | DatagramTarget | undefined
 }
 
 /** Why a tunnel has ended: what the relay told the other side, or what it saw. */
@@ -105,6 +118,12 @@ export abstract class Peer {
 
   /** Called once per tick: deadlines and keepalives. */
   abstract sweep (): void
+
+  /** Takes note of bytes that came out of the tunnel. */
+  protected count (length: number): void {
+    this.bytesIn += length
+    this.receivedAt = this.hub.clock.now
+  }
 
   /** Asks the other side to come back later, and closes. */
   shutDown (): void {

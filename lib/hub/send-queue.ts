@@ -60,11 +60,11 @@ export class SendQueue {
 
   /**
    * Adds a datagram; the parameters are those of `DatagramSink.datagram`.
-   * @param framing what `source[frame..end)` is framed in
+   * @param framing what `source[frame..end)` is framed in; undefined for a bare datagram
    * @param isHandshake a WireGuard message that must not wait behind data
    * @returns whether `flush` is owed
    */
-  add (source: Buffer, frame: number, start: number, end: number, stamped: boolean, framing: Framing, isHandshake: boolean): boolean {
+  add (source: Buffer, frame: number, start: number, end: number, stamped: boolean, framing: Framing | undefined, isHandshake: boolean): boolean {
     if (this.#tunnel.writableNeedDrain) {
       this.#enqueue(source, frame, start, end, stamped, framing, isHandshake)
       return false
@@ -149,7 +149,7 @@ export class SendQueue {
     return joined.subarray(0, offset)
   }
 
-  #enqueue (source: Buffer, frame: number, start: number, end: number, stamped: boolean, framing: Framing, isHandshake: boolean): void {
+  #enqueue (source: Buffer, frame: number, start: number, end: number, stamped: boolean, framing: Framing | undefined, isHandshake: boolean): void {
     let bytes: Buffer
     if (framing === this.#framing) {
       bytes = Buffer.allocUnsafeSlow(end - frame)

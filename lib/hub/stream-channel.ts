@@ -3,7 +3,7 @@ import { errors } from '../errors.ts'
 import { endAndLinger } from '../linger.ts'
 import { Peer, type Admitted, type DetachReason, type HubContext } from './peer.ts'
 import { ReplacementLimit } from './replacement-limit.ts'
-import { abort, forward } from './splice.ts'
+import { abort, afterFirstByte, forward } from './splice.ts'
 import { WaitingBytes } from './waiting-bytes.ts'
 
 /** What is read from a tunnel that waits, in bytes: without reading, nobody would notice that it has gone. */
@@ -15,6 +15,9 @@ class StreamPeer extends Peer {
   #partner: StreamPeer | undefined
   readonly #waitingSince: number
   readonly #waiting = new WaitingBytes()
+  /** Whether nothing may be written to this client yet; see `Admitted.holdsOutput`. */
+  #isHeld: boolean
+  #onReleased: (() => void) | undefined
   /** When this side's stream has ended, by the hub's clock. */
   #halfClosedAt: number | undefined
 
@@ -22,10 +25,14 @@ class StreamPeer extends Peer {
     super(admitted, tunnel, hub)
     this.#channel = channel
     this.#waitingSince = hub.clock.now
+    // The sockets of an HTTPS server would end with the other side.
+    tunnel.allowHalfOpen = true
     tunnel.on('error', (error) => this.#broken(error.message))
     tunnel.on('close', () => this.#closed())
     tunnel.on('end', this.#onWaitingEnd)
     tunnel.on('data', this.#onWaitingData)
+    this.#isHeld = admitted.holdsOutput
+    if (this.#isHeld) afterFirstByte(tunnel, () => this.#release())
   }
 
   get isWaiting (): boolean {
@@ -41,14 +48,23 @@ class StreamPeer extends Peer {
   join (other: StreamPeer): void {
     this.#pairWith(other)
     other.#pairWith(this)
-    if (this.#waiting.length > 0) other.#send(this.#waiting.take())
-    for (const [from, to] of [[this, other], [other, this]] as const) {
-      forward(from.tunnel, to.tunnel, (length) => {
-        from.#count(length)
+    this.#flowInto(other)
+    other.#flowInto(this)
+  }
+
+  #flowInto (to: StreamPeer): void {
+    this.tunnel.pause()
+    const begin = (): void => {
+      if (this.isDetached || to.isDetached) return
+      if (this.#waiting.length > 0) to.#send(this.#waiting.take())
+      forward(this.tunnel, to.tunnel, (length) => {
+        this.count(length)
         to.bytesOut += length
       })
-      from.tunnel.on('end', () => { from.#halfClosedAt = this.hub.clock.now })
+      this.tunnel.on('end', () => { this.#halfClosedAt = this.hub.clock.now })
     }
+    if (to.#isHeld) to.#onReleased = begin
+    else begin()
   }
 
   override close (reason: DetachReason, text: string): void {
@@ -85,13 +101,18 @@ class StreamPeer extends Peer {
   }
 
   readonly #onWaitingData = (chunk: Buffer): void => {
-    this.#count(chunk.length)
+    this.count(chunk.length)
     this.#waiting.add(chunk)
     if (this.#waiting.length >= MAX_WAITING_BYTES) this.tunnel.pause()
   }
 
   readonly #onWaitingEnd = (): void => {
     this.close('ended', 'the client left while it waited for the other tunnel')
+  }
+
+  #release (): void {
+    this.#isHeld = false
+    this.#onReleased?.()
   }
 
   #pairWith (partner: StreamPeer): void {
@@ -103,11 +124,6 @@ class StreamPeer extends Peer {
   #send (chunk: Buffer): void {
     this.bytesOut += chunk.length
     this.tunnel.write(chunk)
-  }
-
-  #count (length: number): void {
-    this.bytesIn += length
-    this.receivedAt = this.hub.clock.now
   }
 
   #broken (text: string): void {

@@ -539,7 +539,8 @@ function unitChannel ({ mac1Tests = 1000 } = {}) {
       client: undefined,
       protocol: 'spanza',
       framing,
-      hasKeepalive: true
+      hasKeepalive: true,
+      holdsOutput: false
     }, tunnel)
     return tunnel
   }

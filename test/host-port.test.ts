@@ -1,5 +1,5 @@
 import t from 'tap'
-import { formatHostPort, isLoopback, parseHostPort } from '../../lib/client/udp-address.ts'
+import { formatHostPort, isLoopback, parseHostPort } from '../lib/host-port.ts'
 
 t.test('reads host and port', async (t) => {
   t.same(parseHostPort('127.0.0.1:51820'), { host: '127.0.0.1', port: 51820 })

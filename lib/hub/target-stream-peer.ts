@@ -1,0 +1,64 @@
+import type { Duplex } from 'node:stream'
+import { Peer, type Admitted, type DetachReason, type HubContext } from './peer.ts'
+import { abort, afterFirstByte, forward } from './splice.ts'
+
+/** A peer whose tunnel is spliced with the connection to its target. */
+export class TargetStreamPeer extends Peer {
+  readonly #target: Duplex
+  readonly #leave: (peer: Peer) => void
+  /** When one direction has ended, by the hub's clock. */
+  #halfClosedAt: number | undefined
+
+  constructor (admitted: Admitted, tunnel: Duplex, target: Duplex, leave: (peer: Peer) => void, hub: HubContext) {
+    super(admitted, tunnel, hub)
+    this.#target = target
+    this.#leave = leave
+    // The sockets of an HTTPS server would end with the other side.
+    tunnel.allowHalfOpen = true
+    tunnel.on('error', (error) => this.close('lost', error.message))
+    target.on('error', (error) => this.close('target-failed', error.message))
+    for (const stream of [tunnel, target]) {
+      stream.on('end', () => { this.#halfClosedAt = hub.clock.now })
+      stream.on('close', () => this.#closed(stream))
+    }
+    forward(tunnel, target, (length) => this.count(length))
+    const answer = (): void => forward(target, tunnel, (length) => {
+      this.bytesOut += length
+      this.receivedAt = hub.clock.now
+    })
+    if (admitted.holdsOutput) afterFirstByte(tunnel, answer)
+    else answer()
+  }
+
+  override close (reason: DetachReason, text: string): void {
+    if (this.isDetached) return
+    this.#detach(reason, text)
+    // The stream is cut short; its end must not look like one that the other side has sent.
+    abort(this.tunnel)
+    abort(this.#target)
+  }
+
+  override sweep (): void {
+    const { clock, options } = this.hub
+    if (this.#halfClosedAt !== undefined && clock.now - this.#halfClosedAt > options.halfClosedTimeout) {
+      return this.close('idle', `one direction had ended ${options.halfClosedTimeout} ms ago`)
+    }
+    if (options.idleTimeout > 0 && clock.now - this.receivedAt > options.idleTimeout) {
+      this.close('idle', `nothing came for ${options.idleTimeout} ms`)
+    }
+  }
+
+  /** One of the two is closed: after both directions have ended, or because it broke. */
+  #closed (stream: Duplex): void {
+    if (this.isDetached) return
+    const isWhole = stream.readableEnded && stream.writableFinished
+    if (!isWhole) this.close(stream === this.tunnel ? 'lost' : 'target-failed', 'the connection was closed')
+    else if (this.tunnel.closed && this.#target.closed) this.#detach('ended', 'both directions have ended')
+  }
+
+  #detach (reason: DetachReason, text: string): void {
+    this.isDetached = true
+    this.#leave(this)
+    this.hub.detached(this, reason, text)
+  }
+}
