@@ -61,9 +61,9 @@ function decorate (fastify: FastifyInstance, server: RelayServer): void {
     defineRelayRoute(this, server, path, options)
     return this
   } as FastifyInstance['relay'])
-  fastify.addHook('onRoute', ({ url, config, constraints }) => {
+  fastify.addHook('onRoute', ({ url, method, config, constraints }) => {
     const isRelay = (config as { [kRelayRoute]?: true } | undefined)?.[kRelayRoute] === true
-    if (isRelay) server.routes.add(url, constraints !== undefined)
+    if ([method].flat().includes('GET')) server.routes.add(url, constraints, isRelay)
   })
 }
 
@@ -84,6 +84,7 @@ export default fp(spanzaRelay, { fastify: '5.x', name: 'fastify-spanza-relay' })
 export { errors, type RelayErrorCode } from './errors.ts'
 export type { HubOptions } from './options.ts'
 export type { Identified } from './admission/identity.ts'
+export { proxyProtocol, type ProxyProtocolOptions, type ProxyProtocolServerFactory } from './entrance/proxy-protocol.ts'
 export type { ProtocolName } from './admission/protocols.ts'
 export type { CloseReason } from './framing/close-reasons.ts'
 export type { FramingName } from './framing/framing.ts'

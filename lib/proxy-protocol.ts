@@ -36,7 +36,7 @@ export type DecodedProxyHeader =
 const V1_PREFIX = Buffer.from('PROXY ')
 const V1_MAX_LENGTH = 107
 const V1_LINE = /^PROXY TCP([46]) ([^ ]+) ([^ ]+) (0|[1-9]\d{0,4}) (0|[1-9]\d{0,4})$/
-const V1_UNKNOWN = /^PROXY UNKNOWN(?: [^\r\n]*)?$/
+const V1_UNKNOWN = /^PROXY UNKNOWN(?: .*)?$/
 
 const V2_SIGNATURE = Buffer.from('\r\n\r\n\0\r\nQUIT\n', 'latin1')
 const V2_VERSION = 0x20

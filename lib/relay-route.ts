@@ -1,3 +1,4 @@
+import { inspect } from 'node:util'
 import type {
   ContextConfigDefault, FastifyBaseLogger, FastifyInstance, FastifyReply, FastifyRequest, FastifySchema, FastifyTypeProvider,
   FastifyTypeProviderDefault, RawReplyDefaultExpression, RawRequestDefaultExpression, RawServerBase, RawServerDefault,
@@ -12,6 +13,7 @@ import { errors, isRelayError } from './errors.ts'
 import type { FramingName } from './framing/framing.ts'
 import type { Admitted } from './hub/peer.ts'
 import { hubOptionsIn, optionError, readList } from './options.ts'
+import { printable } from './printable.ts'
 import type { RelayServer } from './relay-server.ts'
 import { closeTarget, framingsFor, RouteTarget } from './target/route-target.ts'
 import type { Target } from './target/target.ts'
@@ -24,7 +26,7 @@ export interface RelayOptions<Request = FastifyRequest, Reply = FastifyReply, In
   protocols?: readonly ProtocolName[]
   /** Framings this route accepts under `Upgrade: spanza`; default: all. */
   framings?: readonly FramingName[]
-  /** Two routes with the same scope share their channels; default: the route's full URL pattern. */
+  /** Two routes with the same scope share their channels; default: the route's full URL pattern, and its constraints. */
   scope?: string
   /** Who the client is and where it belongs; runs after the hooks. What it throws is the answer. */
   identify?: (this: Instance, request: Request) => Identified | undefined | void | Promise<Identified | undefined | void>
@@ -89,7 +91,7 @@ export function defineRelayRoute (fastify: FastifyInstance, server: RelayServer,
   const [misplaced] = hubOptionsIn(options)
   if (misplaced !== undefined) throw optionError(misplaced, 'given when registering: it belongs to the hub', options[misplaced as keyof typeof options])
   const { hosts, protocols, framings, scope, identify, target, proxyProtocol, plain, onRequest, config, ...routeOptions } = options
-  const route = new RelayRoute(fastify, server, { hosts, protocols, framings, scope, identify, target, proxyProtocol, plain } as RelayOptions)
+  const route = new RelayRoute(fastify, server, { hosts, protocols, framings, scope, identify, target, proxyProtocol, plain } as RelayOptions, options.constraints)
   fastify.route({
     ...routeOptions as Omit<RouteOptions, 'method' | 'url' | 'handler'>,
     method: 'GET',
@@ -113,11 +115,13 @@ class RelayRoute {
   readonly #fastify: FastifyInstance
   readonly #server: RelayServer
   readonly #options: RelayOptions
+  /** Routes of the same URL with other constraints are other routes. */
+  readonly #constraints: string
   readonly #protocols: readonly ProtocolName[]
   readonly #framings: readonly FramingName[]
   readonly #target: RouteTarget | undefined
 
-  constructor (fastify: FastifyInstance, server: RelayServer, options: RelayOptions) {
+  constructor (fastify: FastifyInstance, server: RelayServer, options: RelayOptions, constraints: object | undefined) {
     const { hosts, protocols, framings, scope, identify, target, proxyProtocol, plain } = options
     if (hosts !== undefined && !(Array.isArray(hosts) && hosts.length > 0 && hosts.every((host) => typeof host === 'string'))) {
       throw optionError('hosts', 'a list of host names', hosts)
@@ -131,6 +135,7 @@ class RelayRoute {
     this.#fastify = fastify
     this.#server = server
     this.#options = options
+    this.#constraints = constraints === undefined ? '' : ` ${inspect(constraints)}`
     this.#protocols = readList('protocols', protocols, protocolNames)
     this.#framings = readList('framings', framings, framingNames)
     this.#target = target === undefined ? undefined : new RouteTarget(fastify, target, proxyProtocol)
@@ -143,10 +148,10 @@ class RelayRoute {
       if (!isUpgrade && this.#options.plain !== undefined) return
       if (!isUpgrade) throw new errors.FST_RELAY_UPGRADE_REQUIRED(this.#protocols.join(', '))
       if (this.#protocolOf(request) === undefined) {
-        throw new errors.FST_RELAY_PROTOCOL(request.headers.upgrade ?? '', this.#protocols.join(', '))
+        throw new errors.FST_RELAY_PROTOCOL(printable(request.headers.upgrade ?? ''), this.#protocols.join(', '))
       }
       const { hosts } = this.#options
-      if (hosts !== undefined && !isHostAllowed(request.hostname, hosts)) throw new errors.FST_RELAY_HOST_NOT_ALLOWED(request.hostname)
+      if (hosts !== undefined && !isHostAllowed(request.hostname, hosts)) throw new errors.FST_RELAY_HOST_NOT_ALLOWED(printable(request.hostname))
       clientAddress(request.ip)
     } catch (error) {
       this.#prepareRefusal(request, reply, error)
@@ -205,7 +210,7 @@ class RelayRoute {
     const address = clientAddress(request.ip)
     return {
       channel: {
-        scope: this.#options.scope ?? request.routeOptions.url!,
+        scope: this.#options.scope ?? request.routeOptions.url! + this.#constraints,
         name: channel ?? channelName(request.params as Record<string, unknown>),
         kind: hasTarget ? 'target' : framing === undefined ? 'stream' : 'packet'
       },

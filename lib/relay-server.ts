@@ -1,18 +1,18 @@
 import { IncomingMessage, type Server } from 'node:http'
 import type { Duplex } from 'node:stream'
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyError, FastifyInstance, FastifyRequest } from 'fastify'
 import { HandshakeLimits } from './admission/limits.ts'
 import { checkForm } from './admission/handshake.ts'
 import { canonicalAddress, UntrustedProxyCheck } from './admission/client-address.ts'
 import { claimUpgrades, type Claimant } from './entrance/arbiter.ts'
-import { Handshake, retryAfter, type Refusal } from './entrance/http1.ts'
+import { Handshake, type Refusal } from './entrance/http1.ts'
 import { RelayRoutes } from './entrance/relay-routes.ts'
 import { errors } from './errors.ts'
 import { RelayHub } from './hub/hub.ts'
 import type { HubOptions } from './options.ts'
 
-/** What Node keeps of a request's headers where the server's `maxHeadersCount` is not set. */
-const DEFAULT_MAX_HEADERS = 2000
+/** What Node keeps of a request's headers where the server's `maxHeadersCount` is not set: its limit of 2000 counts names and values. */
+const DEFAULT_MAX_HEADERS = 1000
 
 /** What is known of an unfinished handshake. */
 interface Unfinished {
@@ -20,6 +20,11 @@ interface Unfinished {
   address: string | undefined
   /** Called when the handshake has finished; undefined until the limits have been asked. */
   release: (() => void) | undefined
+}
+
+/** What avvio, with which Fastify boots, adds to an instance. */
+interface Closable {
+  onClose: (handler: (instance: unknown, done: () => void) => void) => void
 }
 
 /** What one Fastify server has for its relay routes: the claim on upgrades, the handshakes under way, and the hub. */
@@ -31,6 +36,7 @@ export class RelayServer implements Claimant {
   readonly #limits: HandshakeLimits
   readonly #handshakes = new Map<Handshake, Unfinished>()
   readonly #releaseClaim: () => void
+  #closed: Promise<void> | undefined
 
   /** @throws FST_RELAY_OPTION */
   constructor (fastify: FastifyInstance, options: HubOptions) {
@@ -40,11 +46,23 @@ export class RelayServer implements Claimant {
     this.routes = new RelayRoutes(fastify)
     this.#releaseClaim = claimUpgrades(fastify.server as Server, this)
     fastify.addHook('preClose', async () => await this.#close())
+    // A preClose hook of the app that throws makes Fastify skip ours, and wait for every connection all the same. What is
+    // registered last closes first: before Fastify's own work, of which those hooks are the beginning.
+    fastify.addHook('onReady', async () => {
+      (fastify as unknown as Closable).onClose((_instance, done) => {
+        setTimeout(() => { this.#close().catch(() => {}) }, this.hub.options.closeGrace).unref()
+        done()
+      })
+    })
   }
 
   /** Limits the handshakes on the routes of a scope, before any hook that is added to it later. */
   guard (scope: FastifyInstance): void {
-    scope.addHook('onRequest', (request, reply, done) => done(this.#limit(request, reply)))
+    scope.addHook('onRequest', (request, reply, done) => {
+      if (this.#begins(request)) return done()
+      // Answered already: a flood is not to reach the error handler of the app either.
+      reply.hijack()
+    })
   }
 
   claims (request: IncomingMessage): boolean {
@@ -59,27 +77,37 @@ export class RelayServer implements Claimant {
     if (stream !== socket) stream.on('error', () => {})
     const handshake: Handshake = new Handshake(request, socket, head, (refusal) => this.#settled(handshake, refusal))
     this.#handshakes.set(handshake, { address: canonicalAddress(socket.remoteAddress), release: undefined })
-    if (this.hub.isClosing) return handshake.refuse(new errors.FST_RELAY_CLOSING())
-    const { handshakeTimeout, maxUnfinishedHandshakes } = this.hub.options
-    if (this.#handshakes.size > maxUnfinishedHandshakes) return handshake.refuse(new errors.FST_RELAY_HUB_UNFINISHED(maxUnfinishedHandshakes))
-    const malformed = checkForm(request, (this.#fastify.server as Server).maxHeadersCount ?? DEFAULT_MAX_HEADERS)
-    if (malformed !== undefined) return handshake.refuse(malformed)
+    // Who has reset the connection has no address any more, and would pass for a client on a unix socket.
+    if (socket.remoteAddress === undefined && socket.localAddress !== undefined) {
+      socket.destroy()
+      return
+    }
+    const { handshakeTimeout } = this.hub.options
+    const refusal = this.#checkBeforeRouting(request)
+    if (refusal !== undefined) return handshake.refuse(refusal)
     handshake.dispatch(this.#fastify.routing, handshakeTimeout, new errors.FST_RELAY_HANDSHAKE_TIMEOUT(handshakeTimeout))
   }
 
-  /** Limits what begins, before any hook that was added later. */
-  #limit (request: FastifyRequest, reply: FastifyReply): Error | undefined {
+  #checkBeforeRouting (request: IncomingMessage): FastifyError | undefined {
+    const { maxUnfinishedHandshakes } = this.hub.options
+    if (this.hub.isClosing) return new errors.FST_RELAY_CLOSING()
+    if (this.#handshakes.size > maxUnfinishedHandshakes) return new errors.FST_RELAY_HUB_UNFINISHED(maxUnfinishedHandshakes)
+    return checkForm(request, (this.#fastify.server as Server).maxHeadersCount ?? DEFAULT_MAX_HEADERS)
+  }
+
+  /** Limits what begins, before any hook that was added later. @returns false for a handshake that was refused */
+  #begins (request: FastifyRequest): boolean {
     const handshake = Handshake.of(request.raw)
     const unfinished = handshake && this.#handshakes.get(handshake)
-    if (handshake === undefined || unfinished === undefined || unfinished.release !== undefined) return
+    if (handshake === undefined || unfinished === undefined || unfinished.release !== undefined) return true
     unfinished.address = canonicalAddress(request.ip) ?? unfinished.address
     const begun = this.#limits.begin(unfinished.address, performance.now())
     if (typeof begun !== 'function') {
-      handshake.note(begun)
-      reply.headers(retryAfter(begun.statusCode!))
-      return begun
+      handshake.interrupt(begun)
+      return false
     }
     unfinished.release = begun
+    return true
   }
 
   #settled (handshake: Handshake, refusal: Refusal | undefined): void {
@@ -87,13 +115,23 @@ export class RelayServer implements Claimant {
     release?.()
     this.#handshakes.delete(handshake)
     if (refusal === undefined) return
-    this.hub.refused({ ...refusal, address, path: handshake.request.url!.split('?', 1)[0]! })
+    this.hub.refused({ ...refusal, address, path: pathOf(handshake.request.url!) })
   }
 
-  async #close (): Promise<void> {
+  #close (): Promise<void> {
+    this.#closed ??= this.#closeNow()
+    return this.#closed
+  }
+
+  async #closeNow (): Promise<void> {
     const closed = this.hub.close()
     for (const handshake of this.#handshakes.keys()) handshake.interrupt(new errors.FST_RELAY_CLOSING())
     await closed
     this.#releaseClaim()
   }
+}
+
+/** The path of a request's target, without what may hold a secret: a user and password before it, a query behind it. */
+function pathOf (target: string): string {
+  return /^(?:[^/?#;]*:\/\/[^/?#;]*)?([^?#;]*)/.exec(target)![1]!
 }

@@ -1,6 +1,7 @@
 import { isIP } from 'node:net'
 import ipaddr from 'ipaddr.js'
 import { errors } from '../errors.ts'
+import { printable } from '../printable.ts'
 
 /**
  * The client's address as Fastify's `trustProxy` gives it, IPv4-mapped IPv6 addresses as IPv4.
@@ -11,7 +12,7 @@ import { errors } from '../errors.ts'
 export function clientAddress (ip: string | undefined): string | undefined {
   if (ip === undefined || ip === '') return undefined
   const address = canonicalAddress(ip)
-  if (address === undefined) throw new errors.FST_RELAY_CLIENT_ADDRESS(ip)
+  if (address === undefined) throw new errors.FST_RELAY_CLIENT_ADDRESS(printable(ip))
   return address
 }
 

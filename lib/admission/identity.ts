@@ -43,5 +43,6 @@ function readKey (publicKey: string | Uint8Array): Buffer {
 }
 
 function unusable (part: string, value: unknown): Error {
-  return new errors.FST_RELAY_IDENTITY(part, inspect(value))
+  // The client is told, too: of an object that was given by mistake nothing is shown.
+  return new errors.FST_RELAY_IDENTITY(part, typeof value === 'object' && value !== null ? 'an object' : inspect(value))
 }

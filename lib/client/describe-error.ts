@@ -1,4 +1,4 @@
-import { printable } from '../framing/close-reasons.ts'
+import { printable } from '../printable.ts'
 
 /** An error in words on one line: some of Node's have no message, only a code or other errors inside. */
 export function describeError (error: unknown): string {

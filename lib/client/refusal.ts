@@ -1,6 +1,6 @@
 import { STATUS_CODES, type IncomingMessage } from 'node:http'
 import { errors } from '../errors.ts'
-import { printable } from '../framing/close-reasons.ts'
+import { printable } from '../printable.ts'
 
 /** How much of a refusal's body is read, in bytes. */
 export const REFUSAL_BODY_LIMIT = 16 * 1024

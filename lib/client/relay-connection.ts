@@ -32,11 +32,11 @@ export interface ConnectionEnd {
 
 /**
  * Why a datagram went nowhere. When sending: `too-large` (for the relay), `empty`, `queue-full` (the socket has
- * been blocked for long), `closed`. When receiving: `received-too-large` (above `maxPacketSize`),
- * `received-empty`, `no-listener` (nobody listens to `message`).
+ * been blocked for long), `closed`. When receiving: `received-too-large` (above `maxPacketSize`), `no-listener` (nobody
+ * listens to `message`).
  */
 export type ConnectionDropReason =
-  'too-large' | 'empty' | 'queue-full' | 'closed' | 'received-too-large' | 'received-empty' | 'no-listener'
+  'too-large' | 'empty' | 'queue-full' | 'closed' | 'received-too-large' | 'no-listener'
 
 /** Counters of a connection; bytes are those of the datagrams, without framing. */
 export interface ConnectionStats {
@@ -60,7 +60,6 @@ export function noConnectionStats (): ConnectionStats {
       'queue-full': 0,
       closed: 0,
       'received-too-large': 0,
-      'received-empty': 0,
       'no-listener': 0
     }
   }
@@ -176,7 +175,7 @@ export class RelayConnection extends EventEmitter<RelayConnectionEvents> {
         if (stamped) clearReserved(chunk, start)
         if (!this.emit('message', chunk.subarray(start, end))) this.#drop('no-listener')
       },
-      dropped: (reason) => this.#drop(`received-${reason}`),
+      tooLarge: () => this.#drop('received-too-large'),
       control: (type, chunk, start, end) => {
         if (this.#end !== undefined) return
         if (type === PING) this.#sender.pong(pong(chunk, start, end))

@@ -58,10 +58,17 @@ class Arbiter {
     const ownEmit = Object.hasOwn(server, 'emit') ? server.emit : undefined
 
     function emit (this: UpgradableServer, event: string, ...args: unknown[]): boolean {
-      if (event === 'upgrade' && arbiter.#take(args[0] as IncomingMessage, args[1] as Duplex, args[2] as Buffer)) return true
       // Looked up at each call: tracing libraries patch the prototype at any time.
       const next = ownEmit ?? Object.getPrototypeOf(server).emit
-      return next.call(this, event, ...args)
+      if (event !== 'upgrade') return next.call(this, event, ...args)
+      if (arbiter.#take(args[0] as IncomingMessage, args[1] as Duplex, args[2] as Buffer)) return true
+      // @fastify/http-proxy answers what is nobody's only if its own listener is the only one.
+      server.off('upgrade', keepsUpgradesOn)
+      try {
+        return next.call(this, event, ...args)
+      } finally {
+        if (arbiter.#claimants.size > 0) server.on('upgrade', keepsUpgradesOn)
+      }
     }
     server.emit = emit as Server['emit']
     server.on('upgrade', keepsUpgradesOn)

@@ -21,6 +21,8 @@ const withheldHeader = /^(?:connection|upgrade|content-.*|transfer-encoding|trai
 /** Seconds until a client may try again, sent with every 429 and 503. */
 const RETRY_AFTER = 5
 const KEEPALIVE_MS = 60_000
+/** How long a client may take to read an answer of the relay's own. */
+const ANSWER_MS = 1000
 
 /** What became of a handshake that ended without a tunnel. */
 export interface Refusal {
@@ -116,6 +118,8 @@ export class Handshake {
     socket.off('error', this.#onError)
     socket.off('close', this.#onClose)
     socket.off('end', this.#onEnd)
+    socket.off('drain', this.#onDrain)
+    response.off('finish', this.#onAnswered)
     socket.setTimeout(0)
     socket.setNoDelay(true)
     socket.setKeepAlive(true, KEEPALIVE_MS)
@@ -143,15 +147,27 @@ export class Handshake {
     this.#finish({ statusCode: 499, code, message })
   }
 
+  /** As Node does for any other response: else a stream that a hook replies with would stop when the socket is full. */
+  readonly #onDrain = (): void => {
+    if (this.#response?.writableNeedDrain === true) this.#response.emit('drain')
+  }
+
+  readonly #onAnswered = (): void => {
+    const response = this.#response!
+    response.detachSocket(this.#socket)
+    this.#socket.off('end', this.#onEnd)
+    this.#socket.off('drain', this.#onDrain)
+    this.#finish({ statusCode: response.statusCode, code: this.#reason?.code, message: this.#reason?.message })
+    endAndLinger(this.#socket)
+  }
+
   #respond (): ServerResponse | undefined {
     const response = new ServerResponse(this.request)
     response.shouldKeepAlive = false
-    response.on('finish', () => {
-      response.detachSocket(this.#socket)
-      this.#socket.off('end', this.#onEnd)
-      this.#finish({ statusCode: response.statusCode, code: this.#reason?.code, message: this.#reason?.message })
-      endAndLinger(this.#socket)
-    })
+    response.on('finish', this.#onAnswered)
+    // A hook that writes on behind an answer that was not its own must not end the process.
+    response.on('error', () => {})
+    this.#socket.on('drain', this.#onDrain)
     try {
       response.assignSocket(this.#socket)
     } catch {
@@ -166,13 +182,19 @@ export class Handshake {
   /** The answer Fastify would give for this error, where Fastify cannot be asked. */
   #answer (response: ServerResponse, error: FastifyError): void {
     if (response.headersSent) {
+      this.#finish({ statusCode: response.statusCode, code: error.code, message: error.message })
       this.#socket.destroy()
       return
     }
     this.note(error)
+    clearTimeout(this.#deadline)
+    this.#deadline = setTimeout(() => this.#socket.destroy(), ANSWER_MS)
     const statusCode = error.statusCode!
     const body = JSON.stringify({ statusCode, code: error.code, error: STATUS_CODES[statusCode], message: error.message })
-    response.writeHead(statusCode, {
+    // What a hook has set on the raw response belongs to an answer of its own.
+    for (const name of response.getHeaderNames()) response.removeHeader(name)
+    response.writeHead(statusCode, STATUS_CODES[statusCode]!, {
+      connection: 'close',
       'content-type': 'application/json; charset=utf-8',
       'content-length': Buffer.byteLength(body),
       ...retryAfter(statusCode)

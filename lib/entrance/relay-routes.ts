@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util'
-import type { IncomingMessage } from 'node:http'
+import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
 import type { FastifyInstance } from 'fastify'
 import createRouter from 'find-my-way'
 
@@ -8,14 +8,22 @@ const matchingOptions = [
   'caseSensitive', 'ignoreTrailingSlash', 'ignoreDuplicateSlashes', 'maxParamLength', 'allowUnsafeRegex', 'useSemicolonDelimiter'
 ]
 
+/** The constraints that Fastify knows by itself, and where the request says what they are about. */
+const knownConstraints: Record<string, (headers: IncomingHttpHeaders) => string | undefined> = {
+  host: ({ host }) => host,
+  version: (headers) => headers['accept-version'] as string | undefined
+}
+
 interface Entry {
-  isConstrained: boolean
+  isRelay: boolean
+  /** Whether the relay route has constraints of the app's own making, which only Fastify itself can judge. */
+  isUnsure: boolean
 }
 
 /**
- * Tells whether a request's URL leads to a relay route. Fastify's `findRoute` says that a URL leads to some route,
- * with which parameters, but not to which. So the patterns of the relay routes are kept in a second router, the one
- * that Fastify uses, with Fastify's settings; where both find the same parameters, no other route comes first.
+ * Tells whether a request leads to a relay route. Fastify's `findRoute` says that it leads to some route, with which
+ * parameters, but not to which. So the app's routes, as far as they were added behind the plugin, are kept in a second router,
+ * the one that Fastify uses, with Fastify's settings; where both find the same parameters, no other route comes first.
  */
 export class RelayRoutes {
   readonly #fastify: FastifyInstance
@@ -29,23 +37,30 @@ export class RelayRoutes {
   }
 
   /**
-   * @param pattern the route's full URL, prefix included
-   * @param isConstrained whether the route has constraints, which only Fastify itself can judge
+   * Adds a route for GET.
+   * @param pattern its full URL, prefix included
    */
-  add (pattern: string, isConstrained: boolean): void {
-    // With constraints, the app may have several routes of one pattern, also with parameters of other names.
-    const known = this.#router.findRoute('GET', pattern) as { store: Entry } | null
-    if (known === null) this.#router.on('GET', pattern, () => {}, { isConstrained } satisfies Entry)
-    else known.store.isConstrained ||= isConstrained
-    this.#isEmpty = false
+  add (pattern: string, constraints: Record<string, unknown> = {}, isRelay: boolean): void {
+    const judged = Object.fromEntries(Object.entries(constraints).filter(([name]) => Object.hasOwn(knownConstraints, name)))
+    const isUnsure = Object.keys(judged).length < Object.keys(constraints).length
+    const known = this.#router.findRoute('GET', pattern, judged) as { store: Entry } | null
+    if (known === null) {
+      this.#router.on('GET', pattern, { constraints: judged }, () => {}, { isRelay, isUnsure } satisfies Entry)
+    } else {
+      // They differ in what is not judged here: whether it is the relay route is Fastify's to find out.
+      known.store.isUnsure = true
+      known.store.isRelay ||= isRelay
+    }
+    if (isRelay) this.#isEmpty = false
   }
 
-  has (request: IncomingMessage): boolean {
-    if (this.#isEmpty || request.method !== 'GET' || request.url === undefined) return false
-    const own = this.#router.find('GET', request.url)
-    if (own === null) return false
-    if ((own.store as Entry).isConstrained) return true
-    const found = this.#fastify.findRoute({ method: 'GET', url: request.url })
+  has ({ method, url, headers }: IncomingMessage): boolean {
+    if (this.#isEmpty || method !== 'GET' || url === undefined) return false
+    const constraints = Object.fromEntries(Object.entries(knownConstraints).map(([name, read]) => [name, read(headers)]))
+    const own = this.#router.find('GET', url, constraints)
+    if (own === null || !(own.store as Entry).isRelay) return false
+    if ((own.store as Entry).isUnsure) return true
+    const found = this.#fastify.findRoute({ method: 'GET', url, constraints })
     return found !== null && isDeepStrictEqual({ ...found.params }, { ...own.params })
   }
 }

@@ -22,8 +22,8 @@ export interface DatagramSink {
    * are zero in the datagram.
    */
   datagram: (chunk: Buffer, frame: number, start: number, end: number, stamped: boolean) => void
-  /** A datagram that was passed over: larger than the limit, or empty. */
-  dropped: (reason: 'too-large' | 'empty') => void
+  /** A datagram that was passed over: it is larger than the limit. */
+  tooLarge: () => void
   /** A keepalive (`len16`), which needs no answer. */
   keepalive?: () => void
   /** A control frame (`wg`): its type (0x80 to 0xff) and `chunk[start..end)`, its payload. */

@@ -22,7 +22,7 @@ class Len16Decoder extends StreamDecoder {
   protected override measure (buffer: Buffer, position: number): number {
     const length = (buffer[position]! << 8) | buffer[position + 1]!
     if (length <= this.#maxPacketSize) return HEADER_LENGTH + length
-    this.#sink.dropped('too-large')
+    this.#sink.tooLarge()
     return -(HEADER_LENGTH + length)
   }
 

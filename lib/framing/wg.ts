@@ -3,7 +3,7 @@ import {
   INITIATION_SIZE, RESPONSE_SIZE, COOKIE_REPLY_SIZE, TRANSPORT_MIN_SIZE, MAX_DATAGRAM_SIZE, classify
 } from '../wireguard.ts'
 import type { DatagramSink, DecoderOptions, Framing } from './framing.ts'
-import { printable } from './close-reasons.ts'
+import { printable } from '../printable.ts'
 import { StreamDecoder } from './stream-decoder.ts'
 
 /**
@@ -85,7 +85,7 @@ class WgDecoder extends StreamDecoder {
 
   #allow (size: number, frameLength: number): number {
     if (size <= this.#maxPacketSize) return frameLength
-    this.#sink.dropped('too-large')
+    this.#sink.tooLarge()
     return -frameLength
   }
 

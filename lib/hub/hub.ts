@@ -2,6 +2,7 @@ import { captureRejectionSymbol, EventEmitter } from 'node:events'
 import type { Duplex } from 'node:stream'
 import { errors } from '../errors.ts'
 import { readHubOptions, type HubOptions } from '../options.ts'
+import { printable } from '../printable.ts'
 import { rateLimit, TokenBucket } from '../token-bucket.ts'
 import { Clock } from './clock.ts'
 import { countUp, createCounters, type Counters } from './counters.ts'
@@ -151,8 +152,8 @@ export class RelayHub extends EventEmitter<HubEvents> {
 
   /**
    * Tests whether a tunnel could be attached now.
-   * @throws FST_RELAY_CLOSING, FST_RELAY_HUB_FULL, FST_RELAY_CLIENT_FULL, FST_RELAY_CHANNEL_RATE, FST_RELAY_CHANNEL_FULL,
-   * FST_RELAY_KEYLESS_FULL, FST_RELAY_CHANNEL_PAIRED or FST_RELAY_REPLACED_TOO_OFTEN
+   * @throws FST_RELAY_CLOSING, FST_RELAY_HUB_FULL, FST_RELAY_CLIENT_FULL, FST_RELAY_CHANNEL_FULL, FST_RELAY_KEYLESS_FULL,
+   * FST_RELAY_CHANNEL_PAIRED, FST_RELAY_REPLACED_TOO_OFTEN or FST_RELAY_CHANNEL_RATE
    * @internal
    */
   checkRoom (admitted: Admitted): void {
@@ -168,9 +169,9 @@ export class RelayHub extends EventEmitter<HubEvents> {
       const peersOfClient = (this.#peersByClient.get(client) ?? 0) - replacedOfClient
       if (peersOfClient >= maxClientPeers) throw new errors.FST_RELAY_CLIENT_FULL(client, maxClientPeers)
     }
-    // What leads to targets is no channel that one could keep others out of.
-    if (admitted.channel.kind !== 'target' && !handshakes.take(this.#clock.now)) throw new errors.FST_RELAY_CHANNEL_RATE(channelHandshakesPerSecond)
     members.checkRoom(admitted)
+    // Last: what is refused takes nothing of it. What leads to targets is no channel that one could keep others out of.
+    if (admitted.channel.kind !== 'target' && !handshakes.take(this.#clock.now)) throw new errors.FST_RELAY_CHANNEL_RATE(channelHandshakesPerSecond)
   }
 
   /**
@@ -295,7 +296,7 @@ function addTraffic (total: Counters, peer: Peer): void {
 
 function logFields (peer: Peer): object {
   const { channel, address } = peer.admitted
-  return { peer: peer.id, channel: channel.name, scope: channel.scope, address }
+  return { peer: peer.id, channel: printable(channel.name), scope: channel.scope, address }
 }
 
 /** Waits until all streams are closed, at most `grace` milliseconds. */

@@ -10,15 +10,19 @@ import { PacketPeer, type PacketRouter } from './packet-peer.ts'
 import type { Admitted, HubContext } from './peer.ts'
 import { ReplacementLimit } from './replacement-limit.ts'
 import type { SendQueue } from './send-queue.ts'
-import type { TokenBucket } from '../token-bucket.ts'
+import { TokenBucket } from '../token-bucket.ts'
 
-/** An initiation's first tests do not count for the hub: one channel must not be able to take them away from the others. */
+/** What one channel may test, on average in a second and at once: it must not be able to take the hub's budget from the others. */
+const MAC1_TESTS_PER_SECOND = 2000
+const MAC1_TEST_BURST = 10_000
+/** An initiation's first tests, which are of the sender's partners, do not count for the hub. */
 const FREE_MAC1_TESTS = 4
 
 /** A channel whose peers exchange datagrams, routed by what WireGuard's messages show without a key. */
 export class PacketChannel implements PacketRouter {
   readonly #hub: HubContext
   /** All initiations of the hub together have one budget of mac1 tests. */
+  readonly #hubMac1Tests: TokenBucket
   readonly #mac1Tests: TokenBucket
   readonly #identities = new Map<string, Identity>()
   readonly #byPublicKey = new Map<string, Identity>()
@@ -28,9 +32,10 @@ export class PacketChannel implements PacketRouter {
   readonly #gathered: SendQueue[] = []
   #attached = 0
 
-  constructor (hub: HubContext, mac1Tests: TokenBucket) {
+  constructor (hub: HubContext, hubMac1Tests: TokenBucket) {
     this.#hub = hub
-    this.#mac1Tests = mac1Tests
+    this.#hubMac1Tests = hubMac1Tests
+    this.#mac1Tests = new TokenBucket(MAC1_TESTS_PER_SECOND, MAC1_TEST_BURST, hub.clock.now)
   }
 
   /** Whether nobody is here, nor remembered. */
@@ -182,7 +187,7 @@ export class PacketChannel implements PacketRouter {
         const key = candidate.mac1Key
         if (key === undefined || candidate.isRemoved || tested.has(candidate)) continue
         const isFree = tested.size <= FREE_MAC1_TESTS
-        if (!sender.mac1Tests.take(now) || (!isFree && !this.#mac1Tests.take(now))) return 'over-budget'
+        if (!sender.mac1Tests.take(now) || !this.#mac1Tests.take(now) || (!isFree && !this.#hubMac1Tests.take(now))) return 'over-budget'
         if (isAddressedTo(key, chunk, start)) return candidate
         tested.add(candidate)
       }

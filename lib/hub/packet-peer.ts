@@ -58,9 +58,9 @@ export class PacketPeer extends Peer implements DatagramSink {
     this.#router.route(this, chunk, frame, start, end, stamped)
   }
 
-  dropped (reason: 'too-large' | 'empty'): void {
+  tooLarge (): void {
     this.datagramsIn++
-    this.drop(reason)
+    this.drop('too-large')
   }
 
   control (type: number, chunk: Buffer, start: number, end: number): void {

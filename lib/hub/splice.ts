@@ -39,9 +39,9 @@ export function afterFirstByte (tunnel: Duplex, then: () => void): void {
 
 /** Breaks a tunnel so that the other side sees that it broke, and does not take it for the end of the stream. */
 export function abort (tunnel: Duplex): void {
-  // A RST can only be asked of TCP itself: a unix socket has no remote address, and TLS shows the same by ending
-  // without close_notify.
-  const isTcp = tunnel instanceof Socket && !(tunnel instanceof TLSSocket) && tunnel.remoteAddress !== undefined
+  // A RST can only be asked of TCP itself: a unix socket has no local address, and TLS tells by ending without
+  // close_notify, to which not every client pays attention.
+  const isTcp = tunnel instanceof Socket && !(tunnel instanceof TLSSocket) && tunnel.localAddress !== undefined
   if (!isTcp) tunnel.destroy()
   // While a FIN is being sent libuv refuses to reset, and Node would never close the socket then.
   else if (isEnding(tunnel)) tunnel.once('finish', () => tunnel.resetAndDestroy())

@@ -44,6 +44,11 @@ class StreamPeer extends Peer {
     return this.#partner?.isDetached === false
   }
 
+  /** Whether it goes when these do. */
+  leavesWith (peers: StreamPeer[]): boolean {
+    return peers.includes(this) || (this.#partner !== undefined && peers.includes(this.#partner))
+  }
+
   /** Splices this tunnel, which waited, with one that has come. */
   join (other: StreamPeer): void {
     this.#pairWith(other)
@@ -176,11 +181,11 @@ export class StreamChannel {
 
   /** @throws an error with a status when there is no room for one more tunnel */
   checkRoom (admitted: Admitted): void {
-    const [older] = this.replacedBy(admitted)
-    if (older !== undefined) this.#replacements.count(older.id, this.#hub.clock.now)
-    else if (this.#waitingPeer === undefined && [...this.#peers].some((peer) => peer.isPaired)) {
+    const older = this.replacedBy(admitted)
+    if (this.#waitingPeer === undefined && [...this.#peers].some((peer) => peer.isPaired && !peer.leavesWith(older))) {
       throw new errors.FST_RELAY_CHANNEL_PAIRED()
     }
+    if (older.length > 0) this.#replacements.count(admitted.id!, this.#hub.clock.now)
   }
 
   attach (admitted: Admitted, tunnel: Duplex): Peer {

@@ -215,7 +215,7 @@ t.test('bridges a moment without connection', async (t) => {
   const received: Buffer[] = []
   const decoder = wg.createDecoder({
     datagram: (chunk, _frame, start, end) => { received.push(Buffer.from(chunk.subarray(start, end))) },
-    dropped: () => {}
+    tooLarge: () => {}
   }, { maxPacketSize: 65535 })
   socket.on('data', (chunk) => decoder.push(chunk))
   go()

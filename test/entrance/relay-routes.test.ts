@@ -35,13 +35,13 @@ for (const [what, { server = {}, relays, others = [], claimed, unclaimed }] of O
     const routes = new RelayRoutes(app)
     for (const path of relays) {
       app.get(path, async () => 'relay')
-      routes.add(path, false)
+      routes.add(path, {}, true)
     }
     for (const path of others) app.get(path, async () => 'other')
     await app.ready()
-    for (const url of claimed) t.ok(routes.has({ method: 'GET', url } as IncomingMessage), url)
-    for (const url of unclaimed) t.notOk(routes.has({ method: 'GET', url } as IncomingMessage), url)
-    for (const method of ['HEAD', 'POST', 'CONNECT']) t.notOk(routes.has({ method, url: claimed[0] } as IncomingMessage), method)
+    for (const url of claimed) t.ok(routes.has({ method: 'GET', url, headers: {} } as IncomingMessage), url)
+    for (const url of unclaimed) t.notOk(routes.has({ method: 'GET', url, headers: {} } as IncomingMessage), url)
+    for (const method of ['HEAD', 'POST', 'CONNECT']) t.notOk(routes.has({ method, url: claimed[0], headers: {} } as IncomingMessage), method)
     // The router that decides must agree.
     for (const url of claimed.filter((url) => url.startsWith('/'))) t.equal((await app.inject({ url })).body, 'relay', `${url} goes to the relay route`)
   })
@@ -49,7 +49,7 @@ for (const [what, { server = {}, relays, others = [], claimed, unclaimed }] of O
 
 t.test('has nothing without relay routes', (t) => {
   const routes = new RelayRoutes(Fastify())
-  t.notOk(routes.has({ method: 'GET', url: '/' } as IncomingMessage))
+  t.notOk(routes.has({ method: 'GET', url: '/', headers: {} } as IncomingMessage))
   t.notOk(routes.has({ method: 'GET' } as IncomingMessage))
   t.end()
 })

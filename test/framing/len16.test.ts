@@ -33,7 +33,7 @@ t.test('a length of zero is a keepalive, also one that is cut', async (t) => {
 })
 
 t.test('a keepalive needs nobody who listens for it', async (t) => {
-  const decoder = len16.createDecoder({ datagram: () => {}, dropped: () => {} }, { maxPacketSize: 100 })
+  const decoder = len16.createDecoder({ datagram: () => {}, tooLarge: () => {} }, { maxPacketSize: 100 })
   t.equal(decoder.push(len16.keepalive()), undefined)
 })
 

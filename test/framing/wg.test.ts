@@ -201,7 +201,7 @@ t.test('control frames of a wrong length are errors', async (t) => {
 t.test('unknown control frames are skipped', async (t) => {
   const message = wireguardMessage(2)
   for (const type of [0x84, 0xa0, 0xff]) {
-    const decoder = wg.createDecoder({ datagram: () => t.pass(), dropped: () => t.fail() }, { maxPacketSize: 2048 })
+    const decoder = wg.createDecoder({ datagram: () => t.pass(), tooLarge: () => t.fail() }, { maxPacketSize: 2048 })
     t.equal(decoder.push(Buffer.concat([control(type, 1024), control(type, 0), frames(wg, [message])])), undefined)
   }
   t.end()

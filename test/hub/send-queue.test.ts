@@ -31,7 +31,7 @@ function addAll (queue: SendQueue, from: Framing, chunk: Buffer, isMine = (_inde
     datagram: (source, frame, start, end, stamped) => {
       if (isMine(index++)) owed.push(queue.add(source, frame, start, end, stamped, from, source[start]! < 4 && source[start]! > 0))
     },
-    dropped: () => { throw new Error('dropped') }
+    tooLarge: () => { throw new Error('too large') }
   }, { maxPacketSize: 65535 }).push(chunk)
   return owed
 }

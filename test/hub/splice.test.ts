@@ -1,3 +1,5 @@
+import { once } from 'node:events'
+import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 import t from 'tap'
 import { abort, forward } from '../../lib/hub/splice.ts'
 import { FakeTunnel } from '../helpers/fake-tunnel.ts'
@@ -42,4 +44,21 @@ t.test('what is no TCP socket is aborted, too', async (t) => {
   const tunnel = new FakeTunnel()
   abort(tunnel)
   t.ok(tunnel.destroyed)
+})
+
+t.test('a socket that has just been ended is closed all the same', async (t) => {
+  const server = createServer({ allowHalfOpen: true })
+  t.teardown(() => server.close())
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const accepted = once(server, 'connection') as Promise<[Socket]>
+  const client = connect({ port: (server.address() as AddressInfo).port, host: '127.0.0.1', allowHalfOpen: true })
+  client.on('error', () => {})
+  const [tunnel] = await accepted
+  const closed = once(tunnel, 'close')
+  tunnel.write('last words')
+  tunnel.end()
+  abort(tunnel)
+  await closed
+  client.destroy()
 })

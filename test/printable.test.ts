@@ -1,0 +1,8 @@
+import t from 'tap'
+import { printable } from '../lib/printable.ts'
+
+t.test('text from the other side loses its control characters and nothing else', async (t) => {
+  t.equal(printable('a\r\nb\tc\0d\u001b[31me\u007ff\u0080g\u009fh'), 'abcd[31mefgh')
+  t.equal(printable('a\u2028b\u2029c\u202ed\u2066e\u200ff\u061cg'), 'abcdefg')
+  t.equal(printable('Grüße, 世界 🦀 ~ \u00a0'), 'Grüße, 世界 🦀 ~ \u00a0')
+})
