@@ -8,7 +8,7 @@ import { upgradeText } from './helpers/raw-client.ts'
 const { default: spanzaRelay } = publicNames
 
 t.test('has these public names', (t) => {
-  t.same(Object.keys(publicNames).sort(), ['default', 'errors'])
+  t.same(Object.keys(publicNames).sort(), ['default', 'errors', 'proxyProtocol'])
   t.end()
 })
 
