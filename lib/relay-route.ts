@@ -242,9 +242,9 @@ class RelayRoute {
 
   /** The protocol that is asked for, if this route speaks it. */
   #protocolOf ({ headers }: FastifyRequest): ProtocolName | undefined {
-    const protocol = chooseProtocol(headers.upgrade, this.#protocols)
-    // With a key, it is RFC 6455 that is asked for.
-    return (protocol as string) === 'websocket' && headers['sec-websocket-key'] !== undefined ? undefined : protocol
+    // With a key, a WebSocket is asked for: RFC 6455, not the HTTPUpgrade transport.
+    const hasKey = headers['sec-websocket-key'] !== undefined
+    return chooseProtocol(headers.upgrade, hasKey ? this.#protocols.filter((name) => name !== 'websocket') : this.#protocols)
   }
 
   /** Gives the answer to an error of ours the headers that belong to it, and notes why it is given. */

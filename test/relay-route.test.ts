@@ -5,7 +5,7 @@ import { RawClient, requestText, upgradeText, type RequestParts } from './helper
 import { askForUpgrade, openBare, refusalsOf, startApp, testJoined, testRefusal, type Expected } from './helpers/relay-app.ts'
 
 t.test('a plain GET', async (t) => {
-  const required = { statusCode: 426, headers: { upgrade: 'spanza, UoTLV/1', connection: 'close, upgrade' } }
+  const required = { statusCode: 426, headers: { upgrade: 'spanza, UoTLV/1, websocket', connection: 'close, upgrade' } }
 
   await t.test('is answered 426 with the protocols, also by app.inject, and without counting as a refusal', async (t) => {
     const app = await startApp(t, (app) => {

@@ -37,9 +37,19 @@ const agreeOnSpanza: Agree = (headers, framings, maxPacketSize) => {
 /** `Upgrade: UoTLV/1`, eduVPN's ProxyGuard: `len16`, without keepalives. */
 const agreeOnUoTLV: Agree = () => ({ framing: len16, hasKeepalive: false, holdsOutput: false, answerHeaders: {} })
 
+/**
+ * `Upgrade: websocket` without a key: the HTTPUpgrade transport of Xray and sing-box, a bare stream. Both can lose, or
+ * stumble over, bytes that arrive together with the 101; who asks for a framing is a client of ours, which does not.
+ */
+const agreeOnHttpUpgrade: Agree = (headers, framings, maxPacketSize) => ({
+  ...agreeOnSpanza(headers, framings, maxPacketSize),
+  holdsOutput: headers['spanza-framing'] === undefined
+})
+
 export const protocols = {
   spanza: agreeOnSpanza,
-  'UoTLV/1': agreeOnUoTLV
+  'UoTLV/1': agreeOnUoTLV,
+  websocket: agreeOnHttpUpgrade
 } satisfies Record<string, Agree>
 
 export type ProtocolName = keyof typeof protocols

@@ -3,7 +3,7 @@ import { framingNames, protocolNames, protocols } from '../../lib/admission/prot
 import { openBare, startApp } from '../helpers/relay-app.ts'
 
 t.test('these protocols and framings are spoken', (t) => {
-  t.same(protocolNames, ['spanza', 'UoTLV/1'])
+  t.same(protocolNames, ['spanza', 'UoTLV/1', 'websocket'])
   t.same(framingNames, ['wg', 'len16', 'raw'])
   t.end()
 })

@@ -32,7 +32,7 @@ for (const beside of ['alone', 'beside @fastify/websocket']) {
         await t.test(how, async (t) => {
           const answer = await app.inject({ ...options, url: '/relay/x' })
           t.equal(answer.statusCode, 426)
-          t.match(answer.headers, { connection: 'close, upgrade', upgrade: 'spanza, UoTLV/1', 'content-type': /^application\/json/ })
+          t.match(answer.headers, { connection: 'close, upgrade', upgrade: 'spanza, UoTLV/1, websocket', 'content-type': /^application\/json/ })
           t.match(answer.json(), { code: 'FST_RELAY_UPGRADE_REQUIRED' })
           t.equal((await app.inject({ ...options, url: '/rest' })).body, 'rest')
         })

@@ -12,7 +12,7 @@ const notAPath = refused(400, 'FST_RELAY_REQUEST_TARGET', 'The target of an upgr
 const withBody = (header: string): Expected => refused(400, 'FST_RELAY_BODY', `An upgrade request must not have a body, this one has the header ${header}`)
 const versioned = (number: string): Expected => refused(400, 'FST_RELAY_HTTP_VERSION', `An upgrade needs HTTP/1.1, this request is HTTP/${number}`)
 const notSpoken = (asked: string): Expected =>
-  refused(400, 'FST_RELAY_PROTOCOL', `This relay does not speak "${asked}", only: spanza, UoTLV/1`, { upgrade: 'spanza, UoTLV/1', connection: 'close, upgrade' })
+  refused(400, 'FST_RELAY_PROTOCOL', `This relay does not speak "${asked}", only: spanza, UoTLV/1, websocket`, { upgrade: 'spanza, UoTLV/1, websocket', connection: 'close, upgrade' })
 
 // What no relay route claims is the app's, as every other request: a 404 or a 400 of Fastify, on a connection that goes on.
 const notFound = (path: string): Expected => served(404, JSON.stringify({ message: `Route GET:${path} not found`, error: 'Not Found', statusCode: 404 }))

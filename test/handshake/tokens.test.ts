@@ -2,7 +2,7 @@ import t from 'tap'
 import { closed, lines, refused, served, servedLast, startTable, switched, testTable, unparsable } from '../helpers/handshake-table.ts'
 import { RawClient, requestText } from '../helpers/raw-client.ts'
 
-const notSpoken = (asked: string, spoken = 'spanza, UoTLV/1') =>
+const notSpoken = (asked: string, spoken = 'spanza, UoTLV/1, websocket') =>
   refused(400, 'FST_RELAY_PROTOCOL', `This relay does not speak "${asked}", only: ${spoken}`, { upgrade: spoken, connection: 'close, upgrade' })
 const noFraming = (asked: string) =>
   refused(400, 'FST_RELAY_FRAMING', `No framing in common: asked for "${asked}", this route has: wg, len16, raw`)
@@ -12,8 +12,8 @@ const ask = (...headers: string[]): string => lines('GET /relay HTTP/1.1', 'Host
 
 /** Where no upgrade is asked for. */
 const upgradeRequired = servedLast(426, JSON.stringify({
-  statusCode: 426, code: 'FST_RELAY_UPGRADE_REQUIRED', error: 'Upgrade Required', message: 'This is a relay: send Upgrade with one of: spanza, UoTLV/1'
-}), { connection: 'close, upgrade', upgrade: 'spanza, UoTLV/1' })
+  statusCode: 426, code: 'FST_RELAY_UPGRADE_REQUIRED', error: 'Upgrade Required', message: 'This is a relay: send Upgrade with one of: spanza, UoTLV/1, websocket'
+}), { connection: 'close, upgrade', upgrade: 'spanza, UoTLV/1, websocket' })
 
 t.test('the header Upgrade', async (t) => {
   const app = await startTable(t)
@@ -33,12 +33,15 @@ t.test('the header Upgrade', async (t) => {
     ['UoTLV/1, spanza: the client\'s order counts', upgrade('UoTLV/1, spanza'), switched('UoTLV/1')],
     ['spanza,UoTLV/1 without a blank', upgrade('spanza,UoTLV/1'), switched()],
     ['empty members of the list', upgrade(', ,spanza,,'), switched()],
-    ['websocket, h2c, TLS/1.0, spanza', upgrade('websocket, h2c, TLS/1.0, spanza'), switched()],
+    ['websocket, h2c, TLS/1.0, spanza', upgrade('websocket, h2c, TLS/1.0, spanza'), switched('websocket')],
+    ['websocket with a key, spanza', ask('Connection: Upgrade', 'Upgrade: websocket, spanza', 'Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=='), switched()],
     ['two headers, the second with what is spoken', upgrade('h2c', 'spanza'), switched()],
     ['two headers with the same', upgrade('spanza', 'spanza'), switched()],
     ['two headers with both', upgrade('UoTLV/1', 'spanza'), switched('UoTLV/1')],
     ['h2c', upgrade('h2c'), notSpoken('h2c')],
-    ['websocket', upgrade('websocket'), notSpoken('websocket')],
+    ['websocket', upgrade('websocket'), switched('websocket')],
+    ['WebSocket', upgrade('WebSocket'), switched('websocket')],
+    ['websocket with a key', ask('Connection: Upgrade', 'Upgrade: websocket', 'Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=='), notSpoken('websocket')],
     ['TLS/1.0', upgrade('TLS/1.0'), notSpoken('TLS/1.0')],
     ['spanza/2', upgrade('spanza/2'), notSpoken('spanza/2')],
     ['spanza/1', upgrade('spanza/1'), notSpoken('spanza/1')],
@@ -52,7 +55,7 @@ t.test('the header Upgrade', async (t) => {
     ['quotes', upgrade('"spanza"'), notSpoken('"spanza"')],
     ['a star', upgrade('*'), notSpoken('*')],
     ['the name of a property that every object has', upgrade('__proto__, constructor, toString'), notSpoken('__proto__, constructor, toString')],
-    ['two headers with nothing that is spoken', upgrade('h2c', 'websocket'), notSpoken('h2c, websocket')],
+    ['two headers with nothing that is spoken', upgrade('h2c', 'TLS/1.0'), notSpoken('h2c, TLS/1.0')],
     ['bytes above ASCII', upgrade('sp\u00e4nza'), notSpoken('sp\u00c3\u00a4nza')],
     ['commas alone', upgrade(',,,'), notSpoken(',,,')],
     ['a very long list, spoken at its end', upgrade(`${'h2c, '.repeat(2000)}spanza`), switched()],

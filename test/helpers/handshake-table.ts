@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { STATUS_CODES } from 'node:http'
 import type { FastifyInstance } from 'fastify'
 import type { Test } from 'tap'
-import type { HubStats, RefusalInfo, RelayErrorCode } from '../../lib/index.ts'
+import type { HubStats, ProtocolName, RefusalInfo, RelayErrorCode } from '../../lib/index.ts'
 import { RawClient, requestText, type DialOptions } from './raw-client.ts'
 import { startApp, type AppOptions } from './relay-app.ts'
 
@@ -60,7 +60,7 @@ export function lines (...each: string[]): string {
 }
 
 /** A tunnel: the 101 is these bytes and no others. Headers are those behind `Upgrade`. */
-export function switched (protocol: 'spanza' | 'UoTLV/1' = 'spanza', ...headers: string[]): Expected {
+export function switched (protocol: ProtocolName = 'spanza', ...headers: string[]): Expected {
   return async ({ t, app, client, before }) => {
     const { head } = await client.head()
     t.equal(head, lines('HTTP/1.1 101 Switching Protocols', 'Connection: Upgrade', `Upgrade: ${protocol}`, ...headers))
