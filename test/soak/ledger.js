@@ -14,15 +14,19 @@ const pattern = new Random(2).bytes(PATTERN_LENGTH)
  */
 export class Ledger {
   violations = 0
-  /** The first violations, as lines. */
-  told = []
   datagramsSent = 0
   datagramsChecked = 0
   streamBytesChecked = 0
   /** Streams that a client has cut by a reset and whose reader saw an end. */
   resetsTakenForEnds = 0
+  #print
   #tunnels = new Map()
   #nextTunnel = 1
+
+  /** @param print takes a line for each of the first violations */
+  constructor (print) {
+    this.#print = print
+  }
 
   /** Enters a tunnel; until its room is forgotten, what it has sent may arrive. */
   enter (tunnel) {
@@ -48,8 +52,7 @@ export class Ledger {
   }
 
   violation (what, details) {
-    this.violations++
-    if (this.told.length < MAX_TOLD) this.told.push(`${what}: ${JSON.stringify(details)}`)
+    if (this.violations++ < MAX_TOLD) this.#print(`wrong: ${what}: ${JSON.stringify(details)}`)
   }
 
   /**

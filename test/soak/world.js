@@ -24,7 +24,7 @@ const nuisances = [
 
 /** All that the clients of a relay do: rooms come and go, and in each a few devices do what they like. */
 export class World {
-  ledger = new Ledger()
+  ledger
   random
   dialer
   /** How long a room lives, in milliseconds: from and to. */
@@ -38,8 +38,9 @@ export class World {
   #tunnels
   #deedsPerSecond
 
-  /** @param settings { seed, tunnels, deeds (a second), roomLife } */
-  constructor (relay, { seed, tunnels, deeds, roomLife }) {
+  /** @param settings { seed, tunnels, deeds (a second), roomLife, print } */
+  constructor (relay, { seed, tunnels, deeds, roomLife, print }) {
+    this.ledger = new Ledger(print)
     this.#relay = relay
     this.#tunnels = tunnels
     this.#deedsPerSecond = deeds
