@@ -32,8 +32,12 @@ export class RouteTarget {
     if (typeof target === 'function') {
       this.#choose = async (request) => {
         const chosen = await target.call(fastify, request)
-        // Not in the answer: it may say what is behind the server.
-        return parseTarget(chosen) ?? raise(new errors.FST_RELAY_TARGET({ cause: new Error(`target() returned ${inspect(chosen)}`) }))
+        const parsed = parseTarget(chosen)
+        if (parsed === undefined || (parsed.protocol === 'udp' && proxyProtocol !== undefined)) {
+          // Not in the answer: it may say what is behind the server.
+          throw new errors.FST_RELAY_TARGET({ cause: new Error(`target() returned ${inspect(chosen)}, proxyProtocol is ${proxyProtocol}`) })
+        }
+        return parsed
       }
       return
     }
@@ -83,8 +87,4 @@ function addressesOf (request: FastifyRequest) {
     source: { address, port: isDirect ? remotePort ?? 0 : 0 },
     destination: { address: clientAddress(localAddress)!, port: localPort ?? 0 }
   }
-}
-
-function raise (error: Error): never {
-  throw error
 }

@@ -237,6 +237,8 @@ for (const forceCloseConnections of [true, false, 'idle'] as const) {
     for (const name of Object.keys(states)) {
       await t.test(name, async (t) => await testClose(t, forceCloseConnections, [name]))
     }
-    await t.test('all of these at once', async (t) => await testClose(t, forceCloseConnections, Object.keys(states)))
+    // A closing relay waits a second at most for those who linger: what arrives meanwhile needs a process that is not busy otherwise.
+    const together = Object.keys(states).filter((name) => !name.startsWith('upgrades that arrive'))
+    await t.test('all others of these at once', async (t) => await testClose(t, forceCloseConnections, together))
   })
 }

@@ -307,3 +307,36 @@ t.test('limits of peers hold for targets as well, also of those that come while 
   t.same(statuses.sort(), [101, 101, 503, 503, 503, 503])
   t.equal(app.relayHub.stats().peers, 2)
 })
+
+t.test('a target that asks for it is told the client\'s address by a PROXY header, before anything else', async (t) => {
+  const { connections, target } = await startTarget(t)
+  const unix = await startTarget(t, { path: socketPath(t) })
+  const app = await startApp(t, (app) => {
+    app.relay('/v1', { target, proxyProtocol: 1 })
+    app.relay('/v2', { target: unix.target, proxyProtocol: 2 })
+    app.relay('/chosen', { target: () => target, proxyProtocol: 1 })
+    app.relay('/udp', { target: () => 'udp://127.0.0.1:9', proxyProtocol: 1 })
+  }, { server: { trustProxy: '127.0.0.1' } })
+  const { port } = app.server.address() as AddressInfo
+  const open = async (path: string, forwarded?: string): Promise<RawClient> =>
+    await openBare(t, app, path, { body: 'early', ...(forwarded === undefined ? {} : { headers: { 'X-Forwarded-For': forwarded } }) })
+
+  const direct = await open('/v1')
+  const expected = `PROXY TCP4 127.0.0.1 127.0.0.1 ${direct.socket.localPort} ${port}\r\nearly`
+  t.equal(String(await (await connections.next()).read(expected.length)), expected)
+
+  await open('/v1', '203.0.113.9')
+  const forwarded = `PROXY TCP4 203.0.113.9 127.0.0.1 0 ${port}\r\nearly`
+  t.equal(String(await (await connections.next()).read(forwarded.length)), forwarded, 'a port belongs to the address it was seen with')
+
+  await open('/chosen', '2001:db8::9')
+  const mixed = `PROXY TCP6 2001:db8::9 ::ffff:7f00:1 0 ${port}\r\nearly`
+  t.equal(String(await (await connections.next()).read(mixed.length)), mixed)
+
+  await open('/v2', '203.0.113.9')
+  const v2 = await (await unix.connections.next()).read(28 + 5)
+  t.equal(v2.toString('hex', 0, 20), '0d0a0d0a000d0a515549540a2111000ccb007109')
+  t.equal(v2.toString('latin1', 28), 'early')
+
+  await testRefusal(t, app, upgradeText('/udp', { headers: { 'Spanza-Framing': 'wg' } }), { statusCode: 500, code: 'FST_RELAY_TARGET' })
+})
