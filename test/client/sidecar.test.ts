@@ -3,6 +3,7 @@ import { createSocket } from 'node:dgram'
 import type { AddressInfo, Socket } from 'node:net'
 import { networkInterfaces } from 'node:os'
 import t, { type Test } from 'tap'
+import { isFree } from '../helpers/ports.ts'
 import { errors, UdpSidecar, type CloseReason, type SidecarEvents, type SidecarOptions } from '../../lib/client/index.ts'
 import { closeReasons } from '../../lib/framing/close-reasons.ts'
 import { wg } from '../../lib/framing/wg.ts'
@@ -61,17 +62,6 @@ function held (): { answer: Answer, asked: Promise<unknown>, go: () => void } {
     asked: gate.next(),
     go: () => gate.all[0]!.write(`${SWITCHING}Spanza-Framing: wg\r\n\r\n`)
   }
-}
-
-/** Whether a UDP port is free. */
-async function isFree ({ address, port }: AddressInfo): Promise<boolean> {
-  const socket = createSocket('udp4')
-  const bound = await new Promise<boolean>((resolve) => {
-    socket.on('error', () => resolve(false))
-    socket.bind({ port, address, exclusive: true }, () => resolve(true))
-  })
-  await new Promise<void>((resolve) => { socket.close(resolve) })
-  return bound
 }
 
 const interfaces = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? [])

@@ -3,21 +3,9 @@ import { once } from 'node:events'
 import type { Socket } from 'node:net'
 import type { FastifyReply } from 'fastify'
 import t from 'tap'
+import { createGate } from '../helpers/gate.ts'
 import { requestText, upgradeText, RawClient } from '../helpers/raw-client.ts'
 import { openBare, refusalsOf, startApp, testJoined, testRefusal } from '../helpers/relay-app.ts'
-
-/** A hook that waits, and what lets it go on. */
-function createGate () {
-  let open = (): void => {}
-  const opened = new Promise<void>((resolve) => { open = resolve })
-  let reach = (): void => {}
-  const reached = new Promise<void>((resolve) => { reach = resolve })
-  const hook = async (): Promise<void> => {
-    reach()
-    await opened
-  }
-  return { hook, open, reached }
-}
 
 t.test('the 101', async (t) => {
   const answers: Array<[string, Record<string, string>, string]> = [

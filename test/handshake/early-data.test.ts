@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
+import { createGate } from '../helpers/gate.ts'
 import type { RelayRouteOptions } from '../../lib/index.ts'
 import { len16 } from '../../lib/framing/len16.ts'
 import { wg } from '../../lib/framing/wg.ts'
@@ -21,19 +22,6 @@ const ways: Record<string, (socket: Socket, request: string, early: Buffer) => v
     socket.write(request)
     socket.write(early)
   }
-}
-
-/** A hook that waits until it is let go. */
-function createGate () {
-  let open = (): void => {}
-  const opened = new Promise<void>((resolve) => { open = resolve })
-  let reach = (): void => {}
-  const reached = new Promise<void>((resolve) => { reach = resolve })
-  const hook = async (): Promise<void> => {
-    reach()
-    await opened
-  }
-  return { hook, open, reached }
 }
 
 /** Hooks of a route: `open` lets them go on. */

@@ -1,8 +1,8 @@
-import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
 import { createServer, type AddressInfo, type Socket } from 'node:net'
 import { Duplex } from 'node:stream'
 import t, { type Test } from 'tap'
+import { isFree } from '../helpers/ports.ts'
 import { UdpSidecar, type SidecarOptions } from '../../lib/client/index.ts'
 import { wg } from '../../lib/framing/wg.ts'
 import { wireguardMessage } from '../helpers/datagrams.ts'
@@ -153,17 +153,6 @@ const states: Record<string, (t: Test) => Promise<Life>> = {
 
 function handles (): string[] {
   return process.getActiveResourcesInfo().filter((name) => /^(?:TCPSocket|TLS|UDP|Timeout)/.test(name)).sort()
-}
-
-/** Whether a UDP port can be taken. */
-async function isFree ({ address, port }: AddressInfo): Promise<boolean> {
-  const socket = createSocket('udp4')
-  const bound = await new Promise<boolean>((resolve) => {
-    socket.on('error', () => resolve(false))
-    socket.bind({ port, address, exclusive: true }, () => resolve(true))
-  })
-  await new Promise<void>((resolve) => { socket.close(resolve) })
-  return bound
 }
 
 t.test('close() ends a sidecar', async (t) => {

@@ -1,10 +1,11 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { createServer, type AddressInfo } from 'node:net'
+import type { AddressInfo } from 'node:net'
 import { once } from 'node:events'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
+import { freePort } from '../helpers/ports.ts'
 import { connect, type ConnectionEnd, type RelayConnection } from '../../lib/client/index.ts'
 import { Program } from '../helpers/program.ts'
 import { startApp } from '../helpers/relay-app.ts'
@@ -37,15 +38,6 @@ async function suspend (program: Program): Promise<void> {
 
 async function sleep (ms: number): Promise<void> {
   await new Promise((resolve) => setTimeout(resolve, ms))
-}
-
-async function freePort (): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
 }
 
 t.test('a relay that was suspended for longer than its keepaliveTimeout takes none of its peers for dead', async (t) => {
