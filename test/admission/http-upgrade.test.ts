@@ -62,6 +62,7 @@ t.test('what comes for it waits until it has spoken', async (t) => {
   b.socket.on('data', (chunk) => chunks.push(String(chunk)))
   await b.upgrade(t, '/relay/x', keyless)
   t.equal(chunks.length, 1, 'the 101 comes alone')
+  t.match(app.relayHub.peers().map(({ bytesOut }) => bytesOut), [0, 0])
   await b.send('first byte')
   t.equal(String(await a.read(10)), 'first byte')
   t.equal(String(await b.read(5)), 'waits')

@@ -41,6 +41,11 @@ t.test('passes all options on', async (t) => {
   })
 })
 
+t.test('a WebSocket is asked for without a key', async (t) => {
+  t.same(options(['--protocol', 'websocket']), { url: 'https://relay.example.com/', protocol: 'websocket', keyless: true })
+  t.same(options(['--protocol', 'spanza']), { url: 'https://relay.example.com/', protocol: 'spanza' })
+})
+
 t.test('reads the token’s file anew each time, else the environment', async (t) => {
   const file = join(t.testdir({ token: ' first\n' }), 'token')
   const { token } = options(['--token-file', file], { SPANZA_TOKEN: 'other' })

@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 import t from 'tap'
-import { abort, forward } from '../../lib/hub/splice.ts'
+import { abort, afterFirstByte, forward } from '../../lib/hub/splice.ts'
 import { FakeTunnel } from '../helpers/fake-tunnel.ts'
 
 t.test('bytes and the end are carried over, and counted', async (t) => {
@@ -61,4 +61,25 @@ t.test('a socket that has just been ended is closed all the same', async (t) => 
   abort(tunnel)
   await closed
   client.destroy()
+})
+
+t.test('what waits for a first byte waits no longer than for that', async (t) => {
+  const tunnel = new FakeTunnel()
+  let calls = 0
+  afterFirstByte(tunnel, () => { calls++ })
+  await new Promise((resolve) => setImmediate(resolve))
+  t.equal(calls, 0)
+  await tunnel.receive(Buffer.from('a'))
+  t.equal(calls, 1)
+  await tunnel.receive(Buffer.from('b'))
+  t.equal(calls, 1, 'once')
+})
+
+t.test('what waits for a first byte that never comes waits for a moment, and not for one who has left', async (t) => {
+  const [silent, gone] = [new FakeTunnel(), new FakeTunnel()]
+  let goneCalls = 0
+  afterFirstByte(gone, () => { goneCalls++ })
+  gone.destroy()
+  await new Promise<void>((resolve) => afterFirstByte(silent, resolve))
+  t.equal(goneCalls, 0)
 })

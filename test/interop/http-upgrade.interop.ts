@@ -108,6 +108,7 @@ for (const { proxy, isTls, path } of cases) {
     })
 
     t.test(`${CONNECTIONS} connections at once, each a tunnel of its own`, async (t) => {
+      await relay.isEmpty() // Xray closes some seconds later
       const since = performance.now()
       const checksums = await origin.together(httpPort, CONNECTIONS, 2, async () => {
         t.equal((await relay.peers()).length, CONNECTIONS)

@@ -10,6 +10,7 @@ import { Mailbox } from '../helpers/mailbox.ts'
 import { SeededRandom } from '../helpers/random.ts'
 import { RawClient, upgradeText } from '../helpers/raw-client.ts'
 import { openBare, serverCertificate, startApp, testRefusal } from '../helpers/relay-app.ts'
+import { until } from '../helpers/tunnel.ts'
 
 /** A server behind the app; each connection it gets is a `RawClient` to talk through. */
 async function startTarget (t: Test, listen: ListenOptions = { port: 0, host: '127.0.0.1' }, onConnection?: (socket: Socket) => void) {
@@ -211,7 +212,10 @@ t.test('a target that does not answer is a 504', async (t) => {
   t.teardown(() => { for (const socket of queued) socket.destroy() })
   await once(queued[0]!, 'connect')
   const app = await startApp(t, (app) => app.relay('/relay', { target: `tcp://127.0.0.1:${port}` }), { relay: { handshakeTimeout: 2000 } })
+  const sockets = (): number => process.getActiveResourcesInfo().filter((name) => name.startsWith('TCP')).length
+  const before = sockets()
   await testRefusal(t, app, upgradeText('/relay'), { statusCode: 504, code: 'FST_RELAY_TARGET_TIMEOUT', message: /1000 ms/ })
+  await until(() => sockets() <= before)
 })
 
 t.test('a client that leaves while its target is being connected leaves nothing behind', async (t) => {
@@ -242,6 +246,30 @@ t.test('a client that leaves while its target is being connected leaves nothing 
   }
   t.equal((await other.head()).statusCode, 101)
   t.equal(connections.all.length, 1, 'the one who left has no connection')
+})
+
+t.test('clients that leave at any moment leave no connection to the target behind', async (t) => {
+  const open = new Set<Socket>()
+  const { target } = await startTarget(t, undefined, (socket) => {
+    open.add(socket)
+    socket.on('end', () => socket.end()).on('close', () => open.delete(socket)).on('error', () => {})
+  })
+  let leave = (): void => {}
+  const app = await startApp(t, (app) => app.relay('/relay', {
+    target: () => {
+      setImmediate(leave)
+      // To be resolved: that takes a while.
+      return target.replace('127.0.0.1', 'localhost')
+    }
+  }))
+  for (let i = 0; i < 50; i++) {
+    const client = await RawClient.dial(t, app)
+    leave = () => client.socket.resetAndDestroy()
+    await client.send(upgradeText('/relay'))
+    await client.closed
+  }
+  await until(() => open.size === 0 && app.relayHub.stats().peers === 0 && (app.relayHub.stats().refused['FST_RELAY_CLIENT_GONE'] ?? 0) + app.relayHub.stats().attached === 50)
+  t.ok(app.relayHub.stats().refused['FST_RELAY_CLIENT_GONE']! > 0)
 })
 
 t.test('the app chooses a target by the request', async (t) => {
@@ -339,4 +367,47 @@ t.test('a target that asks for it is told the client\'s address by a PROXY heade
   t.equal(v2.toString('latin1', 28), 'early')
 
   await testRefusal(t, app, upgradeText('/udp', { headers: { 'Spanza-Framing': 'wg' } }), { statusCode: 500, code: 'FST_RELAY_TARGET' })
+})
+
+t.test('a tunnel on which nothing goes either way is closed, if the app says so', async (t) => {
+  const { target } = await startTarget(t, undefined, (socket) => socket.on('data', (chunk) => socket.write(chunk)))
+  const app = await startApp(t, (app) => app.relay('/relay', { target }), { relay: { idleTimeout: 300 } })
+  const client = await openBare(t, app, '/relay')
+  const left = once(app.relayHub, 'detach')
+  // For longer than the timeout, something goes.
+  for (let i = 0; i < 8; i++) {
+    await client.send('x')
+    await client.read(1)
+    await new Promise((resolve) => setTimeout(resolve, 60))
+  }
+  t.equal(app.relayHub.stats().peers, 1)
+  t.match((await left)[1], { reason: 'idle', text: 'nothing came for 300 ms' })
+  await client.closed
+})
+
+t.test('what the target alone sends keeps a tunnel alive, too', async (t) => {
+  const { connections, target } = await startTarget(t)
+  const app = await startApp(t, (app) => app.relay('/relay', { target }), { relay: { idleTimeout: 300 } })
+  const client = await openBare(t, app, '/relay')
+  const behind = await connections.next()
+  for (let i = 0; i < 8; i++) {
+    await behind.send('x')
+    await client.read(1)
+    await new Promise((resolve) => setTimeout(resolve, 60))
+  }
+  t.equal(app.relayHub.stats().peers, 1)
+})
+
+t.test('a tunnel of which one direction has ended lives on for a limited time', async (t) => {
+  const { connections, target } = await startTarget(t)
+  const app = await startApp(t, (app) => app.relay('/relay', { target }), { relay: { halfClosedTimeout: 100 } })
+  for (const first of ['client', 'target']) {
+    const client = await openBare(t, app, '/relay', {}, { allowHalfOpen: true })
+    const behind = await connections.next()
+    const left = once(app.relayHub, 'detach')
+    const ending = first === 'client' ? client : behind
+    ending.socket.end()
+    t.match((await left)[1], { reason: 'idle', text: 'one direction had ended 100 ms ago' }, first)
+    t.match(await ending.closed, { code: 'ECONNRESET' })
+  }
 })
