@@ -150,7 +150,10 @@ export class PacketChannel implements PacketRouter {
     const index = senderIndex(chunk, start)
     for (const responder of responders) {
       const owner = responder.ownerOf(index, clock.now)
-      if (owner !== undefined && owner !== sender) {
+      if (responder.peer === undefined) {
+        // It does not get it, and so has nothing to respond to.
+        from.drop('peer-away')
+      } else if (owner !== undefined && owner !== sender) {
         from.drop('index-collision')
       } else if (!sender.mayInitiateTo(responder, clock.now)) {
         from.drop('initiation-rate')

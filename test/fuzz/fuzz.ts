@@ -1,3 +1,4 @@
+import { inspect } from 'node:util'
 import { check, defaultReportMessage, type IAsyncProperty, type IRawProperty, type RunDetails } from 'fast-check'
 import type { Test } from 'tap'
 
@@ -58,7 +59,7 @@ export async function runBatch (fuzz: Fuzz, property: IRawProperty<unknown>, see
   })
   if (!details.failed) return { runs: details.numRuns, failure: undefined }
   const message = (defaultReportMessage(details as RunDetails<unknown> & { failed: true }) ?? '').slice(0, MAX_PRINTED)
-  return { runs: details.numRuns, failure: `${message}\n\nTo repeat it: ${repeatCommand(fuzz, seed)}` }
+  return { runs: details.numRuns, failure: `${message}\n\n${inspect(details.errorInstance)}\n\nTo repeat it: ${repeatCommand(fuzz, seed)}` }
 }
 
 export function repeatCommand (fuzz: Fuzz, seed: number): string {

@@ -94,6 +94,19 @@ t.test('an initiation reaches the one peer whose key its mac1 was made with', as
   t.match(app.relayHub.stats().initiations, { unicast: 3, fannedOut: 0, unmatched: 0 })
 })
 
+t.test('a peer that was away when an initiation came for it has nothing to respond to', async (t) => {
+  const app = await startRelay(t)
+  const [keyB, keyC] = [publicKey(), publicKey()]
+  const [a, b, c] = await openAll(t, app, [{ key: publicKey() }, { key: keyB }, { key: keyC }]) as [Tunnel, Tunnel, Tunnel]
+  // What it has sent makes the relay remember it.
+  await send(b, [initiation(10, keyC)], [a, c])
+  await gone(app, b)
+  t.same(await send(a, [initiation(1, keyB)], [a, c]), [[], []])
+  const back = await openTunnel(t, app, { key: keyB })
+  t.same(await send(back, [response(2, 1)], [a, c]), [[], []])
+  t.match(drops(app), { 'peer-away': 1, 'no-pending': 1 })
+})
+
 t.test('an initiation for none of the known keys goes to the peers without one', async (t) => {
   const app = await startRelay(t)
   const ownKey = publicKey()
