@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { parseArgs, type ParseArgsConfig } from 'node:util'
 import { describeError } from '../client/describe-error.ts'
-import type { DatagramFraming, TlsOptions } from '../client/options.ts'
+import type { ClientProtocol, DatagramFraming, TlsOptions } from '../client/options.ts'
 import type { SidecarOptions } from '../client/sidecar.ts'
 
 /** The command line cannot be used as it is. */
@@ -21,6 +21,7 @@ const flags = {
   token: { type: 'string' },
   header: { type: 'string', multiple: true },
   framing: { type: 'string' },
+  protocol: { type: 'string' },
   host: { type: 'string' },
   servername: { type: 'string' },
   ca: { type: 'string' },
@@ -58,6 +59,8 @@ export function parseCommand (args: string[], env: NodeJS.ProcessEnv): Command {
   if (values.host !== undefined) options.host = values.host
   if (values.servername !== undefined) options.servername = values.servername
   if (values.framing !== undefined) options.framings = values.framing.split(',').map((name) => name.trim()) as DatagramFraming[]
+  if (values.protocol !== undefined) options.protocol = values.protocol as ClientProtocol
+  if (values.protocol === 'websocket') options.keyless = true
   if (values.header !== undefined) options.headers = parseHeaders(values.header)
   if (values['retry-replaced'] === true) options.retryReplaced = true
   const tokenFile = values['token-file']

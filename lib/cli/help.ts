@@ -10,6 +10,8 @@ Joins a local UDP port, for WireGuard to use as its endpoint, to a relay.
                             Without it, the environment variable SPANZA_TOKEN
   --header <'Name: value'>  a further header; can be given more than once
   --framing <list>          what to offer, the preferred one first (default wg,len16)
+  --protocol <name>         spanza (the default), or websocket, without a key, for
+                            proxies that let only WebSockets through
   --host <name>             the Host header, if it is not the URL's
   --servername <name>       the name for TLS, if it is neither --host nor the URL's
   --ca <file>               the certificates to trust in place of the built-in ones (PEM)

@@ -1,3 +1,4 @@
+import { errors } from '../errors.ts'
 import { printable } from '../printable.ts'
 
 /** An error in words on one line: some of Node's have no message, only a code or other errors inside. */
@@ -6,4 +7,11 @@ export function describeError (error: unknown): string {
   if (error.message !== '') return printable(error.message)
   if (error instanceof AggregateError) return error.errors.map(describeError).join('; ')
   return printable((error as NodeJS.ErrnoException).code ?? error.name)
+}
+
+/** The error for a connection that did not come about. */
+export function connectError (text: string, cause?: unknown): Error {
+  const error = errors.FST_RELAY_CONNECT(text)
+  if (cause !== undefined) error.cause = cause
+  return error
 }

@@ -5,7 +5,9 @@ export { UdpSidecar } from './sidecar.ts'
 export { errors } from '../errors.ts'
 export type { RelayErrorCode } from '../errors.ts'
 export type { CloseReason } from '../framing/close-reasons.ts'
-export type { ConnectOptions, DatagramFraming, RawConnectOptions, TlsOptions, TransportOptions } from './options.ts'
+export type {
+  ClientProtocol, ConnectOptions, DatagramFraming, DatagramOptions, HttpUpgradeOptions, RawConnectOptions, TlsOptions, TransportOptions
+} from './options.ts'
 export type { RelayRefusedError } from './refusal.ts'
 export type {
   ConnectionDropReason, ConnectionEnd, ConnectionEndReason, ConnectionStats, RelayConnectionEvents

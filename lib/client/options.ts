@@ -4,10 +4,14 @@ import type { Duplex } from 'node:stream'
 import { createSecureContext, type ConnectionOptions } from 'node:tls'
 import { inspect } from 'node:util'
 import { errors } from '../errors.ts'
+import type { ProxyProtocolVersion } from '../proxy-protocol.ts'
 import { MAX_DATAGRAM_SIZE } from '../wireguard.ts'
 
 /** The framings that carry datagrams. */
 export type DatagramFraming = 'wg' | 'len16'
+
+/** What `Upgrade` asks for. */
+export type ClientProtocol = 'spanza' | 'websocket'
 
 /** What of Node's TLS options can be given; the rest follows from the URL, `host` and `servername`. */
 export type TlsOptions = Pick<ConnectionOptions,
@@ -17,8 +21,15 @@ export type TlsOptions = Pick<ConnectionOptions,
 /** How to reach a relay, with any framing. */
 export interface TransportOptions {
   /**
+   * What to send in `Upgrade`, default `'spanza'`. `'websocket'`, with `keyless: true`, is the HTTPUpgrade transport of
+   * Xray and sing-box, for servers that speak that, and for proxies that let only WebSockets through.
+   */
+  protocol?: ClientProtocol
+  /** Given with `'websocket'`: no `Sec-WebSocket-Key`, and a bare stream behind the 101. WebSockets with a key are not spoken. */
+  keyless?: boolean
+  /**
    * Further header fields of the request; names are sent in the case given, a list as one line for each value.
-   * Not `Host`, `Connection`, `Upgrade`, `Spanza-Framing` and those of a body.
+   * Not `Host`, `Connection`, `Upgrade`, `Spanza-Framing`, `Sec-WebSocket-Key` and those of a body.
    */
   headers?: Record<string, string | readonly string[]>
   /** Sent as `Authorization: Bearer …`. */
@@ -34,14 +45,19 @@ export interface TransportOptions {
    * host. With an `https:` URL too it is used as it is: TLS is then its own affair. Called once an attempt.
    */
   createConnection?: () => Duplex
+  /**
+   * Version of a PROXY header to send before anything else, also before TLS, with the addresses of this connection's
+   * two ends: for a server that demands one. Not together with `createConnection`.
+   */
+  proxyProtocol?: ProxyProtocolVersion
   /** Gives up connecting: the promise rejects with the signal's reason. Of no effect once connected. */
   signal?: AbortSignal
   /** For everything from the name's resolution to the relay's answer: 1 to 2147483647 ms, default 10000. */
   handshakeTimeout?: number
 }
 
-/** Options of `connect` for a tunnel of datagrams. */
-export interface ConnectOptions extends TransportOptions {
+/** What belongs to a tunnel of datagrams. */
+export interface DatagramOptions extends TransportOptions {
   /** What to offer, the preferred one first. Default: `['wg', 'len16']`. */
   framings?: readonly DatagramFraming[]
   /** Received datagrams above this many bytes are skipped and counted: 1 to 65535, default 65535. */
@@ -52,13 +68,32 @@ export interface ConnectOptions extends TransportOptions {
   keepaliveTimeout?: number
 }
 
+/** Options of `connect` for a tunnel of datagrams. Under `'websocket'` the framings must be given: its default is `'raw'`. */
+export type ConnectOptions = DatagramOptions & ({ protocol?: 'spanza' } | { framings: readonly DatagramFraming[] })
+
+interface RawOptions extends TransportOptions {
+  /**
+   * Sent right behind the request, without waiting for the 101; with 0 bytes, later writes do not wait either. It is
+   * not copied. `connect` says what becomes of a refusal.
+   */
+  earlyData?: Uint8Array
+}
+
 /** Options of `connect` for a tunnel of bytes. */
-export interface RawConnectOptions extends TransportOptions {
+export interface RawConnectOptions extends RawOptions {
   framings: 'raw'
+}
+
+/** Options of `connect` for a tunnel of bytes by the HTTPUpgrade transport. */
+export interface HttpUpgradeOptions extends RawOptions {
+  protocol: 'websocket'
+  keyless: true
+  framings?: 'raw'
 }
 
 /** The options of one attempt, checked, with all defaults. */
 export interface ConnectPlan {
+  readonly protocol: ClientProtocol
   readonly href: string
   readonly secure: boolean
   readonly hostname: string
@@ -69,15 +104,18 @@ export interface ConnectPlan {
   readonly servername: string | undefined
   readonly tls: TlsOptions
   readonly createConnection: (() => Duplex) | undefined
+  readonly proxyProtocol: ProxyProtocolVersion | undefined
   readonly signal: AbortSignal | undefined
   readonly handshakeTimeout: number
   readonly framings: 'raw' | readonly DatagramFraming[]
+  readonly earlyData: Uint8Array | undefined
   readonly maxPacketSize: number
   readonly keepaliveInterval: number
   readonly keepaliveTimeout: number
 }
 
-const DEFAULT_FRAMINGS: readonly DatagramFraming[] = ['wg', 'len16']
+/** What a tunnel of datagrams offers. */
+export const DEFAULT_FRAMINGS: readonly DatagramFraming[] = ['wg', 'len16']
 const DEFAULT_HANDSHAKE_TIMEOUT_MS = 10_000
 const DEFAULT_KEEPALIVE_INTERVAL_MS = 25_000
 const DEFAULT_KEEPALIVE_TIMEOUT_MS = 75_000
@@ -91,6 +129,7 @@ const RESERVED_HEADERS: Record<string, string> = {
   connection: 'nothing: the handshake needs its own',
   upgrade: 'nothing: the handshake needs its own',
   'spanza-framing': 'the option framings',
+  'sec-websocket-key': 'nothing: WebSockets with a key are not spoken',
   'content-length': 'nothing: the request has no body',
   'transfer-encoding': 'nothing: the request has no body',
   trailer: 'nothing: the request has no body',
@@ -116,14 +155,15 @@ export function integerOption (name: string, value: unknown, fallback: number, m
  * Checks the arguments of `connect` and works out what to send.
  * @throws FST_RELAY_CLIENT_OPTION naming the option and its value
  */
-export function planConnect (url: string | URL, options: ConnectOptions | RawConnectOptions): ConnectPlan {
+export function planConnect (url: string | URL, options: DatagramOptions | RawConnectOptions | HttpUpgradeOptions): ConnectPlan {
   if (typeof options !== 'object' || options === null) throw optionError('options', 'an object', options)
-  const { protocol, hostname, port, host, pathname, search, href } = checkUrl(url)
-  const secure = protocol === 'https:'
-  const framings = checkFramings(options.framings)
+  const protocol = checkProtocol(options)
+  const { protocol: scheme, hostname, port, host, pathname, search, href } = checkUrl(url, protocol)
+  const secure = scheme === 'https:' || scheme === 'wss:'
+  const framings = checkFramings(options.framings ?? (protocol === 'websocket' ? 'raw' : DEFAULT_FRAMINGS))
   const bareHostname = withoutBrackets(hostname)
   const hostHeader = options.host === undefined ? host : checkHost(options.host)
-  const datagramOptions: Partial<ConnectOptions> = framings === 'raw' ? {} : options as ConnectOptions
+  const datagramOptions: DatagramOptions = framings === 'raw' ? {} : options as DatagramOptions
   const keepaliveInterval = integerOption('keepaliveInterval', datagramOptions.keepaliveInterval, DEFAULT_KEEPALIVE_INTERVAL_MS, 1, MAX_TIMER_MS)
   const keepaliveTimeout = integerOption('keepaliveTimeout', datagramOptions.keepaliveTimeout, DEFAULT_KEEPALIVE_TIMEOUT_MS, 1, MAX_TIMER_MS)
   if (keepaliveTimeout <= keepaliveInterval) {
@@ -132,10 +172,23 @@ export function planConnect (url: string | URL, options: ConnectOptions | RawCon
   if (options.createConnection !== undefined && typeof options.createConnection !== 'function') {
     throw optionError('createConnection', 'a function', options.createConnection)
   }
+  const { proxyProtocol } = options
+  if (proxyProtocol !== undefined) {
+    if (proxyProtocol !== 1 && proxyProtocol !== 2) throw optionError('proxyProtocol', '1 or 2', proxyProtocol)
+    if (options.createConnection !== undefined) {
+      throw optionError('proxyProtocol', 'absent with createConnection, which sends the header itself', proxyProtocol)
+    }
+  }
+  const { earlyData } = options as RawConnectOptions
+  if (earlyData !== undefined) {
+    if (!(earlyData instanceof Uint8Array)) throw optionError('earlyData', 'a Buffer', typeof earlyData)
+    if (framings !== 'raw') throw optionError('earlyData', 'absent with framings: it is for a tunnel of bytes', 'given')
+  }
   if (options.signal !== undefined && !(options.signal instanceof AbortSignal)) {
     throw optionError('signal', 'an AbortSignal', options.signal)
   }
   return {
+    protocol,
     href,
     secure,
     hostname: bareHostname,
@@ -144,39 +197,52 @@ export function planConnect (url: string | URL, options: ConnectOptions | RawCon
     headers: {
       Host: hostHeader,
       Connection: 'Upgrade',
-      Upgrade: 'spanza',
+      Upgrade: protocol,
       ...(framings === 'raw' ? {} : { 'Spanza-Framing': framings.join(', ') }),
       ...checkHeaders(options.headers, options.token)
     },
     servername: checkServername(options.servername, hostHeader, bareHostname),
     tls: checkTls(options, secure),
     createConnection: options.createConnection,
+    proxyProtocol,
     signal: options.signal,
     handshakeTimeout: integerOption('handshakeTimeout', options.handshakeTimeout, DEFAULT_HANDSHAKE_TIMEOUT_MS, 1, MAX_TIMER_MS),
     framings,
+    earlyData,
     maxPacketSize: integerOption('maxPacketSize', datagramOptions.maxPacketSize, MAX_DATAGRAM_SIZE, 1, MAX_DATAGRAM_SIZE),
     keepaliveInterval,
     keepaliveTimeout
   }
 }
 
-function checkUrl (value: string | URL): URL {
+function checkProtocol ({ protocol = 'spanza', keyless }: TransportOptions): ClientProtocol {
+  if (protocol !== 'spanza' && protocol !== 'websocket') throw optionError('protocol', "'spanza' or 'websocket'", protocol)
+  if (keyless !== undefined && typeof keyless !== 'boolean') throw optionError('keyless', 'true or false', keyless)
+  if (protocol === 'websocket' && keyless !== true) {
+    throw optionError('keyless', "true with protocol 'websocket': WebSockets with a key are not spoken yet", keyless)
+  }
+  if (protocol !== 'websocket' && keyless === true) throw optionError('keyless', "absent without protocol 'websocket'", keyless)
+  return protocol
+}
+
+function checkUrl (value: string | URL, protocol: ClientProtocol): URL {
+  const schemes = protocol === 'websocket' ? ['http:', 'https:', 'ws:', 'wss:'] : ['http:', 'https:']
+  const expected = protocol === 'websocket' ? 'an http:, https:, ws: or wss: URL' : 'an http: or https: URL'
   let url
   try {
     url = new URL(value)
   } catch {
-    throw optionError('url', 'an http: or https: URL', value)
+    throw optionError('url', expected, value)
   }
   if (url.username !== '' || url.password !== '') {
     url.username = url.password = ''
     throw optionError('url', 'without user name and password (give a token or headers)', `${url.href}, which had them`)
   }
-  if (url.protocol !== 'http:' && url.protocol !== 'https:') throw optionError('url', 'an http: or https: URL', url.href)
+  if (!schemes.includes(url.protocol)) throw optionError('url', expected, url.href)
   return url
 }
 
 function checkFramings (value: unknown): 'raw' | readonly DatagramFraming[] {
-  if (value === undefined) return DEFAULT_FRAMINGS
   if (value === 'raw') return value
   const valid = Array.isArray(value) && value.length > 0 && new Set(value).size === value.length &&
     value.every((name) => name === 'wg' || name === 'len16')

@@ -6,7 +6,7 @@ import { Bridge } from './bridge.ts'
 import { connect } from './connect.ts'
 import { errors } from '../errors.ts'
 import { describeError } from './describe-error.ts'
-import { MAX_TIMER_MS, optionError, planConnect, type ConnectOptions, type DatagramFraming } from './options.ts'
+import { DEFAULT_FRAMINGS, MAX_TIMER_MS, optionError, planConnect, type DatagramFraming, type DatagramOptions } from './options.ts'
 import type { RelayRefusedError } from './refusal.ts'
 import {
   noConnectionStats,
@@ -33,8 +33,8 @@ const DRAINED = { reason: 'drained', text: 'the relay asked to connect anew', re
 export type TokenSource = string | (() => string | undefined | Promise<string | undefined>)
 
 /** Options of a sidecar: all of `connect` for datagrams, except that `close()` takes the place of `signal`. */
-export interface SidecarOptions extends Omit<ConnectOptions, 'token' | 'signal'> {
-  /** The relay's URL, `http:` or `https:`. */
+export interface SidecarOptions extends Omit<DatagramOptions, 'token' | 'signal'> {
+  /** The relay's URL, `http:` or `https:`; for `protocol: 'websocket'` also `ws:` or `wss:`. */
   url: string | URL
   /** Sent as `Authorization: Bearer …`. A function is called before each attempt; if it fails, that attempt failed. */
   token?: TokenSource
@@ -177,9 +177,9 @@ export class UdpSidecar extends EventEmitter<SidecarEvents> {
 
   async #connect (): Promise<RelayConnection> {
     const { signal } = this.#stopping
-    const { token, ...options } = this.#options
+    const { token, framings = DEFAULT_FRAMINGS, ...options } = this.#options
     const value = typeof token === 'function' ? await abortable(token, signal) : token
-    return connect(this.#url, { ...options, signal, ...(value === undefined ? {} : { token: value }) })
+    return connect(this.#url, { ...options, framings, signal, ...(value === undefined ? {} : { token: value }) })
   }
 
   /** Joins the connection to the UDP port until it ends. */
@@ -261,11 +261,11 @@ function noSidecarStats (): SidecarStats {
 
 /** @throws FST_RELAY_CLIENT_OPTION */
 function checkSidecarOptions (options: SidecarOptions): { url: string, listen: HostPort, forward: HostPort | undefined } {
-  const { url, token, ...connectOptions } = options
+  const { url, token, framings: offered = DEFAULT_FRAMINGS, ...connectOptions } = options
   if (token !== undefined && typeof token !== 'function' && typeof token !== 'string') {
     throw optionError('token', 'a string, or a function that gives one', typeof token)
   }
-  const { href, framings } = planConnect(url, typeof token === 'string' ? { ...connectOptions, token } : connectOptions)
+  const { href, framings } = planConnect(url, { ...connectOptions, framings: offered, ...(typeof token === 'string' ? { token } : {}) })
   if (framings === 'raw') throw optionError('framings', "a list of 'wg' and 'len16': a sidecar carries datagrams", framings)
   if (options.retryReplaced !== undefined && typeof options.retryReplaced !== 'boolean') {
     throw optionError('retryReplaced', 'true or false', options.retryReplaced)

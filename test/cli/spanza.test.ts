@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
@@ -6,6 +7,7 @@ import { closeReasons, type CloseReason } from '../../lib/framing/close-reasons.
 import { wg } from '../../lib/framing/wg.ts'
 import { fakeRelay, refuse, say, SWITCHING } from '../helpers/fake-relay.ts'
 import { Program } from '../helpers/program.ts'
+import { startRelay } from '../helpers/relay.ts'
 import { udpPeer } from '../helpers/udp-peer.ts'
 
 // The built command, as users run it: `npm run build` makes it.
@@ -52,6 +54,16 @@ t.test('carries datagrams, reports in text, connects again, and ends at once at 
       t.equal(errorsOf(program).trim(), '')
     })
   }
+})
+
+t.test('--protocol websocket carries datagrams behind a WebSocket’s request', async (t) => {
+  const app = await startRelay(t)
+  const { port } = app.server.address() as AddressInfo
+  const program = spanza(t, ['connect', `ws://127.0.0.1:${port}/relay/home`, ...listen, '--protocol', 'websocket'])
+  await program.line((line) => line.startsWith('Connected'), DEADLINE)
+  t.match(app.relayHub.peers(), [{ protocol: 'websocket', framing: 'wg' }])
+  program.child.kill('SIGTERM')
+  t.equal(await program.end(DEADLINE), 0)
 })
 
 t.test('ends at a signal also while it tries to connect', async (t) => {

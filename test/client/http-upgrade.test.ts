@@ -1,12 +1,14 @@
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
-import { connect as connectTcp, createServer, type AddressInfo, type Server, type Socket } from 'node:net'
-import type { Duplex } from 'node:stream'
+import { connect as connectTcp, createServer, type AddressInfo, type Socket } from 'node:net'
+import { Duplex } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import { connect, RelayConnection, UdpSidecar, type HttpUpgradeOptions } from '../../lib/client/index.ts'
 import { fakeRelay, type Answer } from '../helpers/fake-relay.ts'
+import { createGate } from '../helpers/gate.ts'
 import { Mailbox } from '../helpers/mailbox.ts'
+import { freePort } from '../helpers/ports.ts'
 import { openBare, serverCertificate, startApp } from '../helpers/relay-app.ts'
 import { openTunnel } from '../helpers/tunnel.ts'
 import { udpPeer } from '../helpers/udp-peer.ts'
@@ -54,7 +56,7 @@ async function readToEnd (stream: Duplex): Promise<Buffer> {
 
 /** A server of bytes behind a relay. */
 async function target (t: Test, serve: (socket: Socket) => void): Promise<string> {
-  const server: Server = createServer({ allowHalfOpen: true }, (socket) => {
+  const server = createServer({ allowHalfOpen: true }, (socket) => {
     t.teardown(() => socket.destroy())
     socket.on('error', () => {})
     serve(socket)
@@ -167,30 +169,66 @@ t.test('early data and what follows is sent without waiting for the 101', async 
   await once(tunnel, 'finish')
 })
 
-t.test('the sender of early data is held back by a server that does not read', async (t) => {
-  const url = await answering(t, () => {})
-  const tunnel = await opened(t, url, { earlyData: Buffer.alloc(0) })
-  const chunk = Buffer.alloc(1024 * 1024)
-  let chunks = 0
-  while (tunnel.write(chunk) || tunnel.writableLength <= tunnel.writableHighWaterMark) {
-    if (++chunks > 1000) return t.fail('never held back')
-  }
-  t.ok(tunnel.writableNeedDrain, `after ${chunks + 1} MiB`)
+t.test('who writes before the 101 is held back by a connection that takes nothing', async (t) => {
+  const writes: string[] = []
+  let take = (): void => {}
+  const transport = new Duplex({
+    read () {},
+    write (chunk, _encoding, callback) {
+      if (String(chunk).startsWith('GET ')) return setImmediate(callback)
+      writes.push(String(chunk))
+      take = callback
+    }
+  })
+  const tunnel = await opened(t, 'ws://a', { earlyData: Buffer.from('early'), createConnection: () => transport })
+  tunnel.write('second')
+  t.equal(tunnel.write(Buffer.alloc(tunnel.writableHighWaterMark, 'x')), false)
+  await new Promise((resolve) => setImmediate(resolve))
+  t.same(writes, ['early'], 'nothing more is handed on')
+  t.equal(transport.writableLength, 'early'.length, 'nor does more wait there')
+  take()
+  await new Promise((resolve) => setImmediate(resolve))
+  t.same(writes, ['early', 'second'])
+  const drained = once(tunnel, 'drain')
+  take()
+  await new Promise((resolve) => setImmediate(resolve))
+  take()
+  await drained
 })
 
 t.test('an end before the 101 waits for it: the relay would take it for a client that has left', async (t) => {
   const url = await target(t, (socket) => {
     socket.on('end', () => socket.end('after your end')).resume()
   })
-  let answer = (): void => {}
-  const hook = new Promise<void>((resolve) => { answer = resolve })
-  const app = await startApp(t, (app) => app.relay('/relay', { target: url, onRequest: async () => await hook }))
+  const gate = createGate()
+  const app = await startApp(t, (app) => app.relay('/relay', { target: url, onRequest: gate.hook }))
   const tunnel = await opened(t, urlOf(app), { earlyData: Buffer.alloc(0) })
+  await gate.reached
   tunnel.end()
   // Another exchange with the same server: a FIN would have come before it.
   t.equal((await fetch(urlOf(app, '/none'))).status, 404)
-  answer()
+  gate.open()
   t.equal(String(await readToEnd(tunnel)), 'after your end')
+})
+
+t.test('a connection that breaks behind the 101 tells its error', async (t) => {
+  const transport = new Duplex({ read () {}, write (_chunk, _encoding, callback) { callback() } })
+  const tunnel = await opened(t, 'ws://a', { earlyData: Buffer.alloc(0), createConnection: () => transport })
+  transport.push(`${SWITCHING}glued`)
+  t.equal(String(await read(tunnel, 5)), 'glued')
+  setImmediate(() => transport.destroy(new Error('the cable broke')))
+  t.match(await once(tunnel, 'error'), [{ message: 'the cable broke' }])
+  t.equal(tunnel.destroyed, true)
+})
+
+t.test('what has come can be read when the connection has closed', async (t) => {
+  const relay = await fakeRelay(t, { answers: [(_request, socket) => { socket.resume().end(`${SWITCHING}last words`) }] })
+  const transport = connectTcp(relay.port, '127.0.0.1')
+  const tunnel = await opened(t, relay.url, { earlyData: Buffer.alloc(0), createConnection: () => transport })
+  const closed = once(transport, 'close')
+  tunnel.end()
+  await closed
+  t.equal(String(await readToEnd(tunnel)), 'last words')
 })
 
 t.test('a refusal after early data is an error on the connection', async (t) => {
@@ -220,6 +258,13 @@ t.test('with early data, whatever fails behind the request is an error on the co
   const hangUp = await opened(t, await answering(t, (_request, socket) => { socket.destroy() }), { earlyData: Buffer.alloc(0) })
   t.match(await once(hangUp, 'error'), [{ code: 'FST_RELAY_CONNECT' }])
 
+  const broken = new Duplex({
+    read () {},
+    write (chunk, _encoding, callback) { setImmediate(callback, String(chunk) === 'early' ? new Error('the pipe broke') : null) }
+  })
+  const breaks = await opened(t, 'ws://a', { earlyData: Buffer.from('early'), createConnection: () => broken })
+  t.match(await once(breaks, 'error'), [{ code: 'FST_RELAY_CONNECT', cause: { message: 'the pipe broke' } }])
+
   const controller = new AbortController()
   const { url, request } = await bytesServer(t, '')
   const aborted = await opened(t, url, { earlyData: Buffer.alloc(0), signal: controller.signal })
@@ -230,10 +275,7 @@ t.test('with early data, whatever fails behind the request is an error on the co
 })
 
 t.test('a failure before the request is a rejection, also with early data', async (t) => {
-  const free = createServer().listen(0, '127.0.0.1')
-  await once(free, 'listening')
-  const { port } = free.address() as AddressInfo
-  await new Promise((resolve) => free.close(resolve))
+  const port = await freePort()
   await t.rejects(connect(`ws://127.0.0.1:${port}`, { ...keyless, earlyData: Buffer.from('early') }), { code: 'FST_RELAY_CONNECT', message: /ECONNREFUSED/ })
   const app = await startApp(t, (app) => app.relay('/relay'), { server: { https: serverCertificate() } })
   await t.rejects(connect(urlOf(app, '/relay', 'wss'), { ...keyless, earlyData: Buffer.from('early') }), { code: 'FST_RELAY_CONNECT', message: /certificate/ })
@@ -249,7 +291,7 @@ t.test('nobody who does not listen for errors is harmed by a refusal', async (t)
 
 t.test('one that is destroyed before the answer leaves', async (t) => {
   const relay = await fakeRelay(t, { answers: [() => {}] })
-  const tunnel = await opened(t, relay.url, { earlyData: Buffer.alloc(0) })
+  const tunnel = await opened(t, relay.url, { earlyData: Buffer.alloc(0), handshakeTimeout: 600_000 })
   const { socket } = await relay.requests.next()
   const left = once(socket.resume(), 'end')
   tunnel.destroy()
@@ -305,17 +347,6 @@ for (const earlyData of [undefined, Buffer.from('early')]) {
     await new Promise((resolve) => setTimeout(resolve, 50))
     t.ok(tunnel.readableLength < 1024 * 1024, 'what nobody reads is not taken in')
     t.ok((await readToEnd(tunnel)).equals(bytes))
-  })
-
-  t.test(`what has come can be read after the connection has closed${suffix}`, async (t) => {
-    const relay = await fakeRelay(t, { answers: [(_request, socket) => { socket.resume().end(`${SWITCHING}last words`) }] })
-    const transport = connectTcp(relay.port, '127.0.0.1')
-    const tunnel = await opened(t, relay.url, { ...options, createConnection: () => transport })
-    const closed = once(transport, 'close')
-    tunnel.end()
-    if (earlyData === undefined) t.equal(tunnel, transport)
-    else await closed
-    t.equal(String(await readToEnd(tunnel)), 'last words')
   })
 
   t.test(`an answer cut anywhere is read alike${suffix}`, async (t) => {

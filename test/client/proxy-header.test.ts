@@ -8,6 +8,7 @@ import { connect, UdpSidecar } from '../../lib/client/index.ts'
 import { proxyProtocol } from '../../lib/entrance/proxy-protocol.ts'
 import { decodeProxyHeader } from '../../lib/proxy-protocol.ts'
 import { Mailbox } from '../helpers/mailbox.ts'
+import { freePort } from '../helpers/ports.ts'
 import { serverCertificate, startApp } from '../helpers/relay-app.ts'
 
 // The client's option `proxyProtocol`: a PROXY header before anything else.
@@ -110,11 +111,16 @@ t.test('a name is checked as ever behind the header', async (t) => {
   connection.close()
 })
 
+t.test('an address is checked as ever behind the header', { skip: hasIPv6 ? false : 'this machine has no IPv6' }, async (t) => {
+  const app = await startApp(t, (app) => app.relay('/relay'), {
+    server: { serverFactory: proxyProtocol({ from: ['::1'] }), https: serverCertificate() }, listen: { host: '::1' }
+  })
+  const { port } = app.server.address() as AddressInfo
+  await t.rejects(connect(`https://[::1]:${port}/relay`, { proxyProtocol: 2, tls }), { code: 'FST_RELAY_CONNECT', cause: { code: 'ERR_TLS_CERT_ALTNAME_INVALID' } })
+})
+
 t.test('a connection that fails is told with its cause', async (t) => {
-  const free = createServer().listen(0, '127.0.0.1')
-  await once(free, 'listening')
-  const { port } = free.address() as AddressInfo
-  await new Promise((resolve) => free.close(resolve))
+  const port = await freePort()
   for (const scheme of ['http', 'https']) {
     await t.rejects(connect(`${scheme}://127.0.0.1:${port}`, { proxyProtocol: 1 }), { code: 'FST_RELAY_CONNECT', cause: { code: 'ECONNREFUSED' } }, scheme)
   }
