@@ -1,5 +1,6 @@
 // The relay of these tests, as a process of its own over the built package. Its one argument is a JSON file:
-// { port, host?, https?: { key, cert }, options?, routes: [{ path, token?, target? }] }, where `options` are the plugin's.
+// { port, host?, https?: { key, cert }, options?, routes: [{ path, token?, …the route's options }] }, where `options` are the
+// plugin's.
 
 import { readFileSync } from 'node:fs'
 import Fastify from 'fastify'
@@ -11,14 +12,14 @@ const app = Fastify({ logger: { stream: process.stderr }, ...(https && { https }
 
 await app.register(spanzaRelay, options)
 
-for (const { path, token, target } of routes) {
+for (const { path, token, ...routeOptions } of routes) {
   app.relay(path, {
+    ...routeOptions,
     async onRequest (request) {
       if (token !== undefined && request.headers.authorization !== `Bearer ${token}`) {
         throw Object.assign(new Error('No such token'), { statusCode: 401 })
       }
-    },
-    ...(target && { target })
+    }
   })
 }
 
