@@ -1,5 +1,5 @@
-// Drives programs that others made against the relay: `npm run test:interop [-- test files …]`. They are built with Go,
-// at the versions below, into a cache folder; what cannot be built is skipped. Needs the built package. Ends with a table
+// Drives programs that others made against the relay: `npm run test:interop [-- test files …]`. They are built with Go, or
+// installed with pip, at the versions below, into a cache folder; what cannot be built is skipped. Needs the built package. Ends with a table
 // of what was measured.
 
 import { execFileSync, spawnSync } from 'node:child_process'
@@ -16,7 +16,8 @@ const CACHE = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'fas
 const programs = [
   { name: 'xray', package: 'github.com/xtls/xray-core/main', version: 'v1.260327.0' },
   { name: 'sing-box', package: 'github.com/sagernet/sing-box/cmd/sing-box', version: 'v1.14.1' },
-  { name: 'proxyguard-client', package: 'codeberg.org/eduVPN/proxyguard/cmd/proxyguard-client', version: 'abc5db18974337e4381d0f3461944a2a3e3e25b4' },
+  // The Go module proxy does not hand ProxyGuard out; eduVPN's library for Python has it within.
+  { name: 'eduvpn-common', pip: true, version: '5.0.2' },
   { name: 'wireguard-go', package: 'golang.zx2c4.com/wireguard', version: 'v0.0.0-20260522210424-ecfc5a8d5446' }
 ]
 
@@ -34,6 +35,7 @@ const { status } = spawnSync(process.execPath, [TAP, '--disable-coverage', '--jo
   env: {
     ...process.env,
     PATH: [...built.map(folder), process.env.PATH].join(delimiter),
+    PYTHONPATH: built.filter(({ pip }) => pip).map(folder).join(delimiter),
     INTEROP_PROGRAMS: JSON.stringify(built.map(({ name }) => name)),
     INTEROP_FIGURES: figures
   }
@@ -49,20 +51,13 @@ function folder ({ name, version }) {
 /** Whether the program is there; says why not. */
 function build (program) {
   const { name, version } = program
-  if (existsSync(join(folder(program), name))) return true
-  console.log(`Building ${name} ${version}, which takes minutes …`)
+  if (existsSync(folder(program))) return true
+  console.log(program.pip ? `Installing ${name} ${version} …` : `Building ${name} ${version}, which takes minutes …`)
   mkdirSync(CACHE, { recursive: true })
   const bin = mkdtempSync(join(CACHE, 'build-'))
   try {
-    execFileSync('nice', ['-n', '19', 'go', 'install', `${program.package}@${version}`], {
-      encoding: 'utf8',
-      stdio: ['ignore', 'pipe', 'pipe'],
-      timeout: 3_600_000,
-      env: { ...process.env, GOBIN: bin, GOFLAGS: `${process.env.GOFLAGS ?? ''} -p=1`.trim(), CGO_ENABLED: '0' }
-    })
-    const [binary] = readdirSync(bin) // named as its package is
-    renameSync(join(bin, binary), join(bin, name))
-    rmSync(folder(program), { recursive: true, force: true })
+    if (program.pip) run('python3', ['-m', 'pip', 'install', '--quiet', '--no-deps', '--target', bin, `${name}==${version}`])
+    else goInstall(program, bin)
     renameSync(bin, folder(program))
     return true
   } catch (error) {
@@ -70,6 +65,18 @@ function build (program) {
     console.log(`Without ${name}: ${error.stderr?.trim().split('\n').slice(-3).join('\n  ') || error.message}`)
     return false
   }
+}
+
+function goInstall ({ name, version, ...program }, bin) {
+  run('nice', ['-n', '19', 'go', 'install', `${program.package}@${version}`], {
+    GOBIN: bin, GOFLAGS: `${process.env.GOFLAGS ?? ''} -p=1`.trim(), CGO_ENABLED: '0'
+  })
+  const [binary] = readdirSync(bin) // named as its package is
+  renameSync(join(bin, binary), join(bin, name))
+}
+
+function run (command, args, env = {}) {
+  execFileSync(command, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'], timeout: 3_600_000, env: { ...process.env, ...env } })
 }
 
 function printFigures () {
