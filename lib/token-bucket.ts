@@ -1,6 +1,6 @@
 const BURST_SECONDS = 5
 
-/** The rate limit that an option means by a number per second: five times as many at once. */
+/** A rate limit that lets five times as many through at once, as every option that is a number per second means it. */
 export function rateLimit (perSecond: number, now: number): TokenBucket {
   return new TokenBucket(perSecond, perSecond * BURST_SECONDS, now)
 }

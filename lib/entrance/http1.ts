@@ -120,6 +120,8 @@ export class Handshake {
     socket.off('end', this.#onEnd)
     socket.off('drain', this.#onDrain)
     response.off('finish', this.#onAnswered)
+    // As those of an HTTP server are; an HTTPS server's would end with the other side.
+    socket.allowHalfOpen = true
     socket.setTimeout(0)
     socket.setNoDelay(true)
     socket.setKeepAlive(true, KEEPALIVE_MS)
@@ -143,8 +145,7 @@ export class Handshake {
   /** Lets `request.signal` and `onRequestAbort` know when the client leaves while hooks run. */
   readonly #onClose = (): void => {
     this.request.destroy()
-    const { code, message } = new errors.FST_RELAY_CLIENT_GONE()
-    this.#finish({ statusCode: 499, code, message })
+    if (this.#settle !== undefined) this.#refused(499, new errors.FST_RELAY_CLIENT_GONE())
   }
 
   /** As Node does for any other response: else a stream that a hook replies with would stop when the socket is full. */
@@ -157,7 +158,7 @@ export class Handshake {
     response.detachSocket(this.#socket)
     this.#socket.off('end', this.#onEnd)
     this.#socket.off('drain', this.#onDrain)
-    this.#finish({ statusCode: response.statusCode, code: this.#reason?.code, message: this.#reason?.message })
+    this.#refused(response.statusCode, this.#reason)
     endAndLinger(this.#socket)
   }
 
@@ -182,7 +183,7 @@ export class Handshake {
   /** The answer Fastify would give for this error, where Fastify cannot be asked. */
   #answer (response: ServerResponse, error: FastifyError): void {
     if (response.headersSent) {
-      this.#finish({ statusCode: response.statusCode, code: error.code, message: error.message })
+      this.#refused(response.statusCode, error)
       this.#socket.destroy()
       return
     }
@@ -199,6 +200,10 @@ export class Handshake {
       'content-length': Buffer.byteLength(body),
       ...retryAfter(statusCode)
     }).end(body)
+  }
+
+  #refused (statusCode: number, reason: FastifyError | undefined): void {
+    this.#finish({ statusCode, code: reason?.code, message: reason?.message })
   }
 
   #finish (refusal: Refusal | undefined): void {

@@ -1,12 +1,10 @@
-import { TokenBucket } from '../token-bucket.ts'
+import { rateLimit, TokenBucket } from '../token-bucket.ts'
 import { mac1Key } from './mac1.ts'
 import type { PacketPeer } from './packet-peer.ts'
 import { PendingInitiations, SessionTable } from './sessions.ts'
 
 const INITIATIONS_PER_SECOND = 50
-const INITIATION_BURST = 250
 const INITIATIONS_PER_SECOND_TO_ONE = 1
-const INITIATION_BURST_TO_ONE = 5
 const MAC1_TESTS_PER_SECOND = 2000
 const MAX_PARTNERS = 4
 
@@ -38,7 +36,7 @@ export class Identity {
     this.id = id
     this.isStable = isStable
     this.publicKey = publicKey
-    this.#initiations = new TokenBucket(INITIATIONS_PER_SECOND, INITIATION_BURST, now)
+    this.#initiations = rateLimit(INITIATIONS_PER_SECOND, now)
     this.mac1Tests = new TokenBucket(MAC1_TESTS_PER_SECOND, MAC1_TESTS_PER_SECOND, now)
   }
 
@@ -57,7 +55,7 @@ export class Identity {
   mayInitiateTo (destination: Identity, now: number): boolean {
     let bucket = this.#initiationsTo.get(destination)
     if (bucket === undefined) {
-      bucket = new TokenBucket(INITIATIONS_PER_SECOND_TO_ONE, INITIATION_BURST_TO_ONE, now)
+      bucket = rateLimit(INITIATIONS_PER_SECOND_TO_ONE, now)
       this.#initiationsTo.set(destination, bucket)
     }
     return bucket.take(now)

@@ -10,11 +10,10 @@ import { PacketPeer, type PacketRouter } from './packet-peer.ts'
 import type { Admitted, HubContext } from './peer.ts'
 import { ReplacementLimit } from './replacement-limit.ts'
 import type { SendQueue } from './send-queue.ts'
-import { TokenBucket } from '../token-bucket.ts'
+import { rateLimit, type TokenBucket } from '../token-bucket.ts'
 
-/** What one channel may test, on average in a second and at once: it must not be able to take the hub's budget from the others. */
+/** What one channel may test: it must not be able to take the hub's budget from the others. */
 const MAC1_TESTS_PER_SECOND = 2000
-const MAC1_TEST_BURST = 10_000
 /** An initiation's first tests, which are of the sender's partners, do not count for the hub. */
 const FREE_MAC1_TESTS = 4
 
@@ -35,7 +34,7 @@ export class PacketChannel implements PacketRouter {
   constructor (hub: HubContext, hubMac1Tests: TokenBucket) {
     this.#hub = hub
     this.#hubMac1Tests = hubMac1Tests
-    this.#mac1Tests = new TokenBucket(MAC1_TESTS_PER_SECOND, MAC1_TEST_BURST, hub.clock.now)
+    this.#mac1Tests = rateLimit(MAC1_TESTS_PER_SECOND, hub.clock.now)
   }
 
   /** Whether nobody is here, nor remembered. */

@@ -5,6 +5,7 @@ import type { Framing, FramingName } from '../framing/framing.ts'
 import type { Clock } from './clock.ts'
 import type { Counters } from './counters.ts'
 import type { HubOptions } from '../options.ts'
+import type { UdpSendFault } from '../udp-socket.ts'
 
 /** What a channel is called; channels with different keys never meet. */
 export interface ChannelKey {
@@ -20,9 +21,12 @@ export interface DatagramTarget {
   /** Begins to receive; `onError` is told what the network reports, which is not the end. */
   receive: (onDatagram: (datagram: Buffer) => void, onError: (code: string) => void) => void
   /** Sends a datagram, whose memory must not be written to again, and tells what became of it. */
-  send: (datagram: Buffer, onSent: (fault: 'udp-too-large' | 'udp-queue-full' | 'udp-error' | undefined) => void) => void
+  send: (datagram: Buffer, onSent: (fault: UdpSendFault | undefined) => void) => void
   close: () => void
 }
+
+/** Where a tunnel leads instead of to other peers: connected, and not read yet. */
+export type ConnectedTarget = Duplex | DatagramTarget
 
 /** What admission has found out about a tunnel. */
 export interface Admitted {
@@ -45,8 +49,7 @@ export interface Admitted {
   hasKeepalive: boolean
   /** Bytes towards the client wait until its first one has come, or a moment has passed: there are clients that lose what follows the 101 at once. */
   holdsOutput: boolean
-  /** Where the tunnel leads instead of to other peers: connected, and not read yet. */
-  target?: Duplex | DatagramTarget | undefined
+  target?: ConnectedTarget | undefined
 }
 
 /** Why a tunnel has ended: what the relay told the other side, or what it saw. */

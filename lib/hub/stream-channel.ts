@@ -25,8 +25,6 @@ class StreamPeer extends Peer {
     super(admitted, tunnel, hub)
     this.#channel = channel
     this.#waitingSince = hub.clock.now
-    // The sockets of an HTTPS server would end with the other side.
-    tunnel.allowHalfOpen = true
     tunnel.on('error', (error) => this.#broken(error.message))
     tunnel.on('close', () => this.#closed())
     tunnel.on('end', this.#onWaitingEnd)

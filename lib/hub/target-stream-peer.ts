@@ -13,8 +13,6 @@ export class TargetStreamPeer extends Peer {
     super(admitted, tunnel, hub)
     this.#target = target
     this.#leave = leave
-    // The sockets of an HTTPS server would end with the other side.
-    tunnel.allowHalfOpen = true
     tunnel.on('error', (error) => this.close('lost', error.message))
     target.on('error', (error) => this.close('target-failed', error.message))
     for (const stream of [tunnel, target]) {

@@ -4,9 +4,9 @@ import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { clientAddress } from '../admission/client-address.ts'
 import { errors } from '../errors.ts'
 import type { FramingName } from '../framing/framing.ts'
-import type { DatagramTarget } from '../hub/peer.ts'
+import type { ConnectedTarget } from '../hub/peer.ts'
 import { optionError } from '../options.ts'
-import { encodeProxyHeader } from '../proxy-protocol.ts'
+import { encodeProxyHeader, type ProxyProtocolVersion } from '../proxy-protocol.ts'
 import { connectStream } from './stream.ts'
 import { parseTarget, type Target } from './target.ts'
 import { UdpTarget } from './udp.ts'
@@ -14,23 +14,19 @@ import { UdpTarget } from './udp.ts'
 /** Of the time that a handshake may take, connecting to a target gets at most so many milliseconds. */
 const MAX_CONNECT_MS = 5000
 
-export interface TargetSettings {
-  target?: string | ((this: FastifyInstance, request: FastifyRequest) => string | Promise<string>) | undefined
-  proxyProtocol?: 1 | 2 | undefined
-}
-
-export type ConnectedTarget = Duplex | DatagramTarget
+type TargetOption = string | ((this: FastifyInstance, request: FastifyRequest) => string | Promise<string>)
 
 /** The target of a relay route, fixed or chosen for each request. */
 export class RouteTarget {
-  readonly #choose: (request: FastifyRequest) => Target | Promise<Target>
-  readonly #proxyProtocol: 1 | 2 | undefined
+  /** Throws FST_RELAY_TARGET, and what the app's function throws. */
+  readonly choose: (request: FastifyRequest) => Promise<Target>
+  readonly #proxyProtocol: ProxyProtocolVersion | undefined
 
   /** @throws FST_RELAY_OPTION */
-  constructor (fastify: FastifyInstance, target: NonNullable<TargetSettings['target']>, proxyProtocol: 1 | 2 | undefined) {
+  constructor (fastify: FastifyInstance, target: TargetOption, proxyProtocol: ProxyProtocolVersion | undefined) {
     this.#proxyProtocol = proxyProtocol
     if (typeof target === 'function') {
-      this.#choose = async (request) => {
+      this.choose = async (request) => {
         const chosen = await target.call(fastify, request)
         const parsed = parseTarget(chosen)
         if (parsed === undefined || (parsed.protocol === 'udp' && proxyProtocol !== undefined)) {
@@ -44,12 +40,7 @@ export class RouteTarget {
     const parsed = parseTarget(target)
     if (parsed === undefined) throw optionError('target', 'udp://host:port, tcp://host:port, unix:/path, or a function', target)
     if (parsed.protocol === 'udp' && proxyProtocol !== undefined) throw optionError('proxyProtocol', 'left out for a udp:// target', proxyProtocol)
-    this.#choose = () => parsed
-  }
-
-  /** @throws FST_RELAY_TARGET, and what the app's function throws */
-  async choose (request: FastifyRequest): Promise<Target> {
-    return await this.#choose(request)
+    this.choose = async () => parsed
   }
 
   /**

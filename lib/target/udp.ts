@@ -12,7 +12,7 @@ export class UdpTarget implements DatagramTarget {
 
   private constructor (socket: Socket) {
     this.#socket = socket
-    // Replaced when it is attached; ICMP may report something before.
+    // ICMP may report something before anybody listens.
     socket.on('error', () => {})
   }
 

@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import type { RefusalInfo, RelayRouteOptions } from '../../lib/index.ts'
+import { createGate } from '../helpers/gate.ts'
 import { RawClient, upgradeText } from '../helpers/raw-client.ts'
 import { openBare, refusalsOf, startApp, testJoined } from '../helpers/relay-app.ts'
 
@@ -39,10 +40,7 @@ const places = ['onRequest', 'preParsing', 'preValidation', 'preHandler', 'ident
 /** Options of a relay route whose handshakes hang at a place. */
 function hangIn (place: typeof places[number], afterwards: () => unknown = () => {}): Hang {
   const seen: string[] = []
-  let open = (): void => {}
-  let reach = (): void => {}
-  const opened = new Promise<void>((resolve) => { open = resolve })
-  const reached = new Promise<void>((resolve) => { reach = resolve })
+  const { hook, open, reached } = createGate()
   let tellSignal = (): void => {}
   let tellAbort = (): void => {}
   const told = Promise.all([
@@ -51,8 +49,7 @@ function hangIn (place: typeof places[number], afterwards: () => unknown = () =>
   ])
   const hang = async (request: { signal: AbortSignal }): Promise<undefined> => {
     request.signal.addEventListener('abort', tellSignal)
-    reach()
-    await opened
+    await hook()
     seen.push('late')
     await afterwards()
   }
