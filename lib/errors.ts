@@ -21,9 +21,14 @@ export const errors = {
   FST_RELAY_HUB_RATE: createError<[number]>('FST_RELAY_HUB_RATE', 'Handshakes come faster than the %d a second that this relay takes', 503),
   FST_RELAY_UPGRADE_REQUIRED: createError<[string]>('FST_RELAY_UPGRADE_REQUIRED', 'This is a relay: send Upgrade with one of: %s', 426),
   FST_RELAY_PROTOCOL: createError<[string, string]>('FST_RELAY_PROTOCOL', 'This relay does not speak "%s", only: %s', 400),
+  FST_RELAY_CONNECT_PROTOCOL: createError<[string, string]>('FST_RELAY_CONNECT_PROTOCOL', 'This relay does not speak "%s" over HTTP/2, only: %s', 501),
+  FST_RELAY_WEBSOCKET_VERSION: createError<[string]>('FST_RELAY_WEBSOCKET_VERSION', 'This relay speaks version 13 of the WebSocket protocol, the request says: %s', 426),
+  FST_RELAY_WEBSOCKET_KEY: createError('FST_RELAY_WEBSOCKET_KEY', 'Sec-WebSocket-Key must be 16 bytes in base64', 400),
   FST_RELAY_HOST_NOT_ALLOWED: createError<[string]>('FST_RELAY_HOST_NOT_ALLOWED', 'No relay at the host "%s"', 421),
+  FST_RELAY_ORIGIN_NOT_ALLOWED: createError<[string, string]>('FST_RELAY_ORIGIN_NOT_ALLOWED', 'Pages of "%s" may not open WebSockets here, only those of: %s', 403),
   FST_RELAY_CLIENT_ADDRESS: createError<[string]>('FST_RELAY_CLIENT_ADDRESS', 'A trusted proxy sent "%s" as client address', 400),
   FST_RELAY_FRAMING: createError<[string, string]>('FST_RELAY_FRAMING', 'No framing in common: asked for "%s", this route has: %s', 400),
+  FST_RELAY_SUBPROTOCOL: createError<[string, string]>('FST_RELAY_SUBPROTOCOL', 'No subprotocol in common: asked for "%s", this route has: %s', 400),
   FST_RELAY_IDENTITY: createError<[string, string]>('FST_RELAY_IDENTITY', 'identify() returned an unusable %s: %s', 500),
   FST_RELAY_ANSWER_HEADER: createError<[string]>('FST_RELAY_ANSWER_HEADER', 'A hook set the answer header %s to what must not be sent', 500),
   FST_RELAY_HUB_FULL: createError<[number]>('FST_RELAY_HUB_FULL', 'This relay has its %d peers already', 503),
@@ -36,6 +41,7 @@ export const errors = {
   FST_RELAY_TARGET_UNREACHABLE: createError('FST_RELAY_TARGET_UNREACHABLE', 'The server behind this route cannot be reached', 502),
   FST_RELAY_TARGET_TIMEOUT: createError<[number]>('FST_RELAY_TARGET_TIMEOUT', 'The server behind this route has not answered within %d ms', 504),
   FST_RELAY_REPLACED_TOO_OFTEN: createError('FST_RELAY_REPLACED_TOO_OFTEN', 'This identity connects again and again while it is connected: do two devices share it?', 429),
+  FST_RELAY_WEBSOCKET_SERVER: createError('FST_RELAY_WEBSOCKET_SERVER', "The app's own WebSocket server refused, by its options", 400),
   FST_RELAY_HANDSHAKE_TIMEOUT: createError<[number]>('FST_RELAY_HANDSHAKE_TIMEOUT', 'The handshake was not finished after %d ms', 503),
   FST_RELAY_CLIENT_GONE: createError('FST_RELAY_CLIENT_GONE', 'The client left during the handshake', 499),
 
@@ -43,7 +49,6 @@ export const errors = {
   FST_RELAY_OPTION: createError<[string, string, string]>('FST_RELAY_OPTION', 'The option %s must be %s, not %s', 500),
   FST_RELAY_OPTIONS_TWICE: createError<[string]>('FST_RELAY_OPTIONS_TWICE', 'The hub of this server has its options already: give %s in the first registration only', 500),
   FST_RELAY_PREFIX: createError('FST_RELAY_PREFIX', 'The option prefix has no effect on a plugin that does not encapsulate: give the whole path, or register inside a scope that has the prefix', 500),
-  FST_RELAY_SERVER: createError<[string]>('FST_RELAY_SERVER', 'A relay route needs an HTTP/1.1 server: %s', 500),
 
   // The client.
   FST_RELAY_REFUSED: createError<[number, string]>('FST_RELAY_REFUSED', 'The relay answered %d: %s'),

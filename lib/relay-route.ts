@@ -7,24 +7,36 @@ import type {
 import { clientAddress, limitKey } from './admission/client-address.ts'
 import { chooseProtocol, isHostAllowed } from './admission/handshake.ts'
 import { readIdentity, type Identified, type ReadIdentity } from './admission/identity.ts'
-import { framingNames, protocolNames, protocols, type Agreement, type ProtocolName } from './admission/protocols.ts'
-import { findInvalidHeaders, Handshake, retryAfter } from './entrance/http1.ts'
+import {
+  agreeOnWebSocket, connectProtocolNames, framingNames, protocolNames, protocols, type Agreement, type ProtocolName
+} from './admission/protocols.ts'
+import { checkOpeningHandshake, checkOrigin, originOf } from './admission/websocket.ts'
+import { findInvalidHeaders, Handshake, retryAfter, type RelayRequest } from './entrance/handshake.ts'
+import { offerUpgrade } from './entrance/http1.ts'
 import { errors, isRelayError } from './errors.ts'
 import type { FramingName } from './framing/framing.ts'
+import { closeCodes, closeWebSocket } from './framing/websocket.ts'
+import { MAX_STREAM_MESSAGE, WebSocketStream } from './framing/websocket-stream.ts'
 import type { Admitted } from './hub/peer.ts'
 import { hubOptionsIn, optionError, readList } from './options.ts'
 import { printable } from './printable.ts'
 import type { RelayServer } from './relay-server.ts'
 import { closeTarget, framingsFor, RouteTarget } from './target/route-target.ts'
 import type { Target } from './target/target.ts'
+import { MAX_DATAGRAM_SIZE } from './wireguard.ts'
 
 /** What a relay route has beyond Fastify's own route options. */
 export interface RelayOptions<Request = FastifyRequest, Reply = FastifyReply, Instance = FastifyInstance> {
   /** Host names this route answers to, compared with `request.hostname`; default: any. */
   hosts?: readonly string[]
+  /**
+   * Origins whose pages may open WebSockets here, as `https://app.example.com`; default: the one that the request is for. What is no
+   * browser sends none.
+   */
+  origins?: readonly string[]
   /** Upgrade tokens this route accepts; default: all. */
   protocols?: readonly ProtocolName[]
-  /** Framings this route accepts under `Upgrade: spanza`; default: all. */
+  /** Framings this route accepts under `Upgrade: spanza`; default: all. WebSockets carry datagrams where it has one for them, bytes where it has `raw`. */
   framings?: readonly FramingName[]
   /** Two routes with the same scope share their channels; default: the route's full URL pattern, and its constraints. */
   scope?: string
@@ -36,6 +48,11 @@ export interface RelayOptions<Request = FastifyRequest, Reply = FastifyReply, In
    * have run. A client has no say in it unless that function lets it.
    */
   target?: string | ((this: Instance, request: Request) => string | Promise<string>)
+  /**
+   * Whether WebSockets may agree on permessage-deflate (RFC 7692); default false: what is encrypted cannot be compressed. Over
+   * HTTP/1.1, the options of @fastify/websocket decide where the app has registered it.
+   */
+  perMessageDeflate?: boolean
   /** Tells a `tcp:` or `unix:` target the client's address by a PROXY header of this version; default: none. */
   proxyProtocol?: 1 | 2
   /** Answers a GET that asks for no upgrade; default: 426. */
@@ -70,7 +87,7 @@ export interface RelayMethod<
 > {
   /**
    * Defines a relay route: a GET route that takes upgrades and attaches their tunnels to `fastify.relayHub`.
-   * @throws FST_RELAY_OPTION for an option that is not allowed, FST_RELAY_SERVER on a server without HTTP/1.1
+   * @throws FST_RELAY_OPTION for an option that is not allowed
    */
   <
     RouteGeneric extends RouteGenericInterface = RouteGenericInterface,
@@ -87,14 +104,15 @@ export const kRelayRoute = Symbol('fastify-spanza-relay.route')
 
 /** Defines the route `path` in the scope `fastify`. */
 export function defineRelayRoute (fastify: FastifyInstance, server: RelayServer, path: string, options: RelayRouteOptions = {}): void {
-  checkServer(fastify)
   const [misplaced] = hubOptionsIn(options)
   if (misplaced !== undefined) throw optionError(misplaced, 'given when registering: it belongs to the hub', options[misplaced as keyof typeof options])
-  const { hosts, protocols, framings, scope, identify, target, proxyProtocol, plain, onRequest, config, ...routeOptions } = options
-  const route = new RelayRoute(fastify, server, { hosts, protocols, framings, scope, identify, target, proxyProtocol, plain } as RelayOptions, options.constraints)
+  const { hosts, origins, protocols, framings, scope, identify, target, perMessageDeflate, proxyProtocol, plain, onRequest, config, ...routeOptions } = options
+  const route = new RelayRoute(
+    fastify, server, { hosts, origins, protocols, framings, scope, identify, target, perMessageDeflate, proxyProtocol, plain } as RelayOptions, options.constraints)
+  server.http2?.announce()
   fastify.route({
     ...routeOptions as Omit<RouteOptions, 'method' | 'url' | 'handler'>,
-    method: 'GET',
+    method: server.http2 === undefined ? 'GET' : ['GET', 'CONNECT'],
     url: path,
     // A HEAD is not an upgrade, and would be the app's own to define.
     exposeHeadRoute: false,
@@ -102,12 +120,6 @@ export function defineRelayRoute (fastify: FastifyInstance, server: RelayServer,
     onRequest: [async (request, reply) => route.checkRequest(request, reply), ...[onRequest ?? []].flat()],
     handler: async (request, reply) => await route.handle(request, reply)
   })
-}
-
-function checkServer (fastify: FastifyInstance): void {
-  const { http2, https } = fastify.initialConfig as { http2?: boolean, https?: { allowHTTP1?: boolean } | boolean }
-  const allowsHttp1 = typeof https === 'object' && https.allowHTTP1 === true
-  if (http2 === true && !allowsHttp1) throw new errors.FST_RELAY_SERVER('this one speaks HTTP/2 only, set https.allowHTTP1')
 }
 
 /** Admission on one relay route. */
@@ -122,13 +134,17 @@ class RelayRoute {
   readonly #target: RouteTarget | undefined
 
   constructor (fastify: FastifyInstance, server: RelayServer, options: RelayOptions, constraints: object | undefined) {
-    const { hosts, protocols, framings, scope, identify, target, proxyProtocol, plain } = options
+    const { hosts, origins, protocols, framings, scope, identify, target, perMessageDeflate, proxyProtocol, plain } = options
     if (hosts !== undefined && !(Array.isArray(hosts) && hosts.length > 0 && hosts.every((host) => typeof host === 'string'))) {
       throw optionError('hosts', 'a list of host names', hosts)
+    }
+    if (origins !== undefined && !(Array.isArray(origins) && origins.length > 0 && origins.every((origin) => originOf(origin) === origin))) {
+      throw optionError('origins', 'a list of origins, as https://app.example.com', origins)
     }
     if (scope !== undefined && typeof scope !== 'string') throw optionError('scope', 'a string', scope)
     if (identify !== undefined && typeof identify !== 'function') throw optionError('identify', 'a function', identify)
     if (plain !== undefined && typeof plain !== 'function') throw optionError('plain', 'a function', plain)
+    if (perMessageDeflate !== undefined && typeof perMessageDeflate !== 'boolean') throw optionError('perMessageDeflate', 'true or false', perMessageDeflate)
     if (proxyProtocol !== undefined && (target === undefined || ![1, 2].includes(proxyProtocol))) {
       throw optionError('proxyProtocol', '1 or 2, and given with target', proxyProtocol)
     }
@@ -144,14 +160,14 @@ class RelayRoute {
   /** What is checked before the app's own hooks of the route. */
   checkRequest (request: FastifyRequest, reply: FastifyReply): void {
     try {
-      const isUpgrade = Handshake.of(request.raw) !== undefined
-      if (!isUpgrade && this.#options.plain !== undefined) return
-      if (!isUpgrade) throw new errors.FST_RELAY_UPGRADE_REQUIRED(this.#protocols.join(', '))
-      if (this.#protocolOf(request) === undefined) {
-        throw new errors.FST_RELAY_PROTOCOL(printable(request.headers.upgrade ?? ''), this.#protocols.join(', '))
-      }
-      const { hosts } = this.#options
+      const handshake = Handshake.of(request.raw as RelayRequest)
+      if (handshake === undefined && this.#options.plain !== undefined) return
+      if (handshake === undefined) throw new errors.FST_RELAY_UPGRADE_REQUIRED(this.#protocols.join(', '))
+      const isWebSocket = isForWebSocket(handshake, this.#protocolOf(handshake))
+      if (isWebSocket) raise(checkOpeningHandshake(request.headers, handshake.httpVersion === '1.1'))
+      const { hosts, origins } = this.#options
       if (hosts !== undefined && !isHostAllowed(request.hostname, hosts)) throw new errors.FST_RELAY_HOST_NOT_ALLOWED(printable(request.hostname))
+      if (isWebSocket) raise(checkOrigin(request, origins))
       clientAddress(request.ip)
     } catch (error) {
       this.#prepareRefusal(request, reply, error)
@@ -160,7 +176,7 @@ class RelayRoute {
   }
 
   async handle (request: FastifyRequest, reply: FastifyReply): Promise<unknown> {
-    const handshake = Handshake.of(request.raw)
+    const handshake = Handshake.of(request.raw as RelayRequest)
     if (handshake === undefined) return await this.#options.plain!.call(this.#fastify, request, reply)
     try {
       await this.#admit(handshake, request, reply)
@@ -174,13 +190,13 @@ class RelayRoute {
 
   async #admit (handshake: Handshake, request: FastifyRequest, reply: FastifyReply): Promise<void> {
     if (!handshake.isOpen) return
-    const protocol = this.#protocolOf(request)!
+    const protocol = this.#protocolOf(handshake)
     const target = await this.#target?.choose(request)
     if (!handshake.isOpen) return
-    const agreement = this.#agree(protocol, request, target)
+    const agreement = this.#agree(handshake, protocol, target)
     const identified = await this.#options.identify?.call(this.#fastify, request)
     if (!handshake.isOpen) return
-    const admitted = this.#admitted(request, protocol, agreement, readIdentity(identified), target !== undefined)
+    const admitted = this.#admitted(request, handshake, protocol, agreement, readIdentity(identified), target !== undefined)
     this.#checkLast(reply, admitted)
     if (target === undefined) return this.#attach(handshake, request, reply, agreement, admitted)
     const connected = await this.#target!.connect(target, request, this.#server.hub.options.handshakeTimeout)
@@ -195,8 +211,10 @@ class RelayRoute {
     this.#attach(handshake, request, reply, agreement, { ...admitted, target: connected })
   }
 
-  #agree (protocol: ProtocolName, { headers }: FastifyRequest, target: Target | undefined): Agreement {
+  #agree (handshake: Handshake, protocol: ProtocolName, target: Target | undefined): Agreement {
+    const { headers } = handshake.request
     const framings = target === undefined ? this.#framings : framingsFor(target, this.#framings)
+    if (isForWebSocket(handshake, protocol)) return agreeOnWebSocket(headers, framings)
     const agreement = protocols[protocol](headers, framings, this.#server.hub.options.maxPacketSize)
     const name = agreement.framing?.name ?? 'raw'
     // A protocol may bring its framing with it.
@@ -204,15 +222,17 @@ class RelayRoute {
     return agreement
   }
 
-  #admitted (request: FastifyRequest, protocol: ProtocolName, agreement: Agreement, identity: ReadIdentity, hasTarget: boolean): Admitted {
+  #admitted (
+    request: FastifyRequest, { httpVersion }: Handshake, protocol: ProtocolName, agreement: Agreement, identity: ReadIdentity, hasTarget: boolean
+  ): Admitted {
     const { id, channel, publicKey, context } = identity
-    const { framing, hasKeepalive, holdsOutput } = agreement
+    const { carries, framing, hasKeepalive, holdsOutput } = agreement
     const address = clientAddress(request.ip)
     return {
       channel: {
         scope: this.#options.scope ?? request.routeOptions.url! + this.#constraints,
         name: channel ?? channelName(request.params as Record<string, unknown>),
-        kind: hasTarget ? 'target' : framing === undefined ? 'stream' : 'packet'
+        kind: hasTarget ? 'target' : carries === 'stream' ? 'stream' : 'packet'
       },
       id,
       publicKey,
@@ -220,6 +240,7 @@ class RelayRoute {
       address,
       client: address && limitKey(address),
       protocol,
+      httpVersion,
       framing,
       hasKeepalive,
       holdsOutput
@@ -236,27 +257,61 @@ class RelayRoute {
   /** In the same turn of the event loop as `#checkLast`. */
   #attach (handshake: Handshake, request: FastifyRequest, reply: FastifyReply, agreement: Agreement, admitted: Admitted): void {
     this.#checkProxy(request, admitted.address)
-    const tunnel = handshake.accept({ Upgrade: admitted.protocol, ...agreement.answerHeaders }, reply.getHeaders())
+    const { webSocket, answerHeaders } = agreement
+    if (webSocket !== undefined) return this.#attachWebSocket(handshake, webSocket.protocol, agreement.carries, reply, admitted)
+    const tunnel = handshake.accept(admitted.protocol, answerHeaders, reply.getHeaders())
     this.#server.hub.attach(admitted, tunnel)
   }
 
-  /** The protocol that is asked for, if this route speaks it. */
-  #protocolOf ({ headers }: FastifyRequest): ProtocolName | undefined {
-    // With a key, a WebSocket is asked for: RFC 6455, not the HTTPUpgrade transport.
-    const hasKey = headers['sec-websocket-key'] !== undefined
-    return chooseProtocol(headers.upgrade, hasKey ? this.#protocols.filter((name) => name !== 'websocket') : this.#protocols)
+  #attachWebSocket (handshake: Handshake, protocol: string | undefined, carries: Agreement['carries'], reply: FastifyReply, admitted: Admitted): void {
+    const { hub, webSockets } = this.#server
+    const server = webSockets.serverFor(this.#fastify, handshake.httpVersion, {
+      maxPayload: carries === 'stream' ? MAX_STREAM_MESSAGE : MAX_DATAGRAM_SIZE,
+      perMessageDeflate: this.#options.perMessageDeflate ?? false,
+      closeTimeout: hub.options.halfClosedTimeout
+    })
+    let isLater = false
+    handshake.acceptWebSocket({ server, protocol }, reply.getHeaders(), {
+      onOpen: ({ webSocket, tunnel }) => {
+        try {
+          // Others may have taken the room meanwhile.
+          if (isLater) hub.checkRoom(admitted)
+        } catch (error) {
+          closeWebSocket(webSocket, closeCodes.tryAgainLater, (error as Error).message)
+          return closeUnused(admitted)
+        }
+        if (carries === 'stream') hub.attach(admitted, new WebSocketStream(webSocket, tunnel))
+        else hub.attach({ ...admitted, webSocket }, tunnel)
+      },
+      onFailed: () => closeUnused(admitted)
+    })
+    isLater = true
+  }
+
+  /**
+   * The protocol that is asked for.
+   * @throws FST_RELAY_PROTOCOL, FST_RELAY_CONNECT_PROTOCOL when this route does not speak it
+   */
+  #protocolOf ({ asked, httpVersion }: Handshake): ProtocolName {
+    const isConnect = httpVersion === '2.0'
+    const spoken = isConnect ? this.#protocols.filter((name) => connectProtocolNames.includes(name)) : this.#protocols
+    const protocol = chooseProtocol(asked, spoken)
+    if (protocol !== undefined) return protocol
+    const unknown = printable(asked ?? '')
+    throw isConnect
+      ? new errors.FST_RELAY_CONNECT_PROTOCOL(unknown, spoken.join(', '))
+      : new errors.FST_RELAY_PROTOCOL(unknown, spoken.join(', '))
   }
 
   /** Gives the answer to an error of ours the headers that belong to it, and notes why it is given. */
   #prepareRefusal (request: FastifyRequest, reply: FastifyReply, error: unknown): void {
     if (!isRelayError(error)) return
-    Handshake.of(request.raw)?.note(error)
+    const handshake = Handshake.of(request.raw as RelayRequest)
+    handshake?.note(error)
     for (const name of findInvalidHeaders(reply.getHeaders())) reply.removeHeader(name)
     reply.headers(retryAfter(error.statusCode!))
-    const asksForUpgrade = error.code === 'FST_RELAY_UPGRADE_REQUIRED' || error.code === 'FST_RELAY_PROTOCOL'
-    // RFC 9110, section 7.8: who sends Upgrade also sends it as a connection option.
-    if (asksForUpgrade) reply.header('upgrade', this.#protocols.join(', '))
-    reply.header('connection', asksForUpgrade ? 'close, upgrade' : 'close')
+    if (error.code === 'FST_RELAY_WEBSOCKET_VERSION') reply.header('sec-websocket-version', '13')
+    if (request.raw.httpVersionMajor === 1) reply.headers(offerUpgrade(asksForUpgrade.has(error.code) ? this.#protocols : []))
   }
 
   #checkProxy (request: FastifyRequest, address: string | undefined): void {
@@ -265,6 +320,22 @@ class RelayRoute {
     this.#fastify.log.warn({ address }, 'every relay tunnel comes from one address, and says that it was forwarded: ' +
       'set trustProxy, or limits per client address will meet all clients together')
   }
+}
+
+/** Refusals that name what the client may ask for instead. */
+const asksForUpgrade = new Set(['FST_RELAY_UPGRADE_REQUIRED', 'FST_RELAY_PROTOCOL', 'FST_RELAY_WEBSOCKET_VERSION'])
+
+/** Whether RFC 6455 is to be spoken, and not one of the protocols that have borrowed its token. */
+function isForWebSocket (handshake: Handshake, protocol: ProtocolName): boolean {
+  return protocol === 'websocket' && handshake.asksForWebSocket
+}
+
+function raise (error: Error | undefined): void {
+  if (error !== undefined) throw error
+}
+
+function closeUnused ({ target }: Admitted): void {
+  if (target !== undefined) closeTarget(target)
 }
 
 /** The route's decoded parameters as one name. A slash within one is encoded, so that no value can look like two. */

@@ -1,12 +1,16 @@
-import { IncomingMessage, type Server } from 'node:http'
+import { IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { Http2ServerRequest, type Http2Server, type Http2ServerResponse } from 'node:http2'
 import type { Duplex } from 'node:stream'
 import type { FastifyError, FastifyInstance, FastifyRequest } from 'fastify'
 import { HandshakeLimits } from './admission/limits.ts'
-import { checkForm } from './admission/handshake.ts'
+import { checkConnectForm, checkForm } from './admission/handshake.ts'
 import { canonicalAddress, UntrustedProxyCheck } from './admission/client-address.ts'
 import { claimUpgrades, type Claimant } from './entrance/arbiter.ts'
-import { Handshake, type Refusal } from './entrance/http1.ts'
+import { Handshake, type Refusal, type RelayRequest } from './entrance/handshake.ts'
+import { Http1Handshake } from './entrance/http1.ts'
+import { Http2Entrance, Http2Handshake, type Http2Claimant } from './entrance/http2.ts'
 import { RelayRoutes } from './entrance/relay-routes.ts'
+import { WebSocketServers } from './entrance/websocket.ts'
 import { errors } from './errors.ts'
 import { RelayHub } from './hub/hub.ts'
 import type { HubOptions } from './options.ts'
@@ -28,10 +32,13 @@ interface Closable {
 }
 
 /** What one Fastify server has for its relay routes: the claim on upgrades, the handshakes under way, and the hub. */
-export class RelayServer implements Claimant {
+export class RelayServer implements Claimant, Http2Claimant {
   readonly hub: RelayHub
   readonly routes: RelayRoutes
   readonly proxyCheck = new UntrustedProxyCheck()
+  readonly webSockets = new WebSocketServers()
+  /** Undefined where the server speaks HTTP/1.1 only. */
+  readonly http2: Http2Entrance | undefined
   readonly #fastify: FastifyInstance
   readonly #limits: HandshakeLimits
   readonly #handshakes = new Map<Handshake, Unfinished>()
@@ -45,6 +52,10 @@ export class RelayServer implements Claimant {
     this.#limits = new HandshakeLimits(this.hub.options, performance.now())
     this.routes = new RelayRoutes(fastify)
     this.#releaseClaim = claimUpgrades(fastify.server as Server, this)
+    if (fastify.initialConfig.http2 === true) {
+      fastify.addHttpMethod('CONNECT')
+      this.http2 = new Http2Entrance(fastify.server as object as Http2Server, this, fastify.initialConfig.http2SessionTimeout!)
+    }
     fastify.addHook('preClose', async () => await this.#close())
     // A preClose hook of the app that throws makes Fastify skip ours, and wait for every connection all the same. What is
     // registered last closes first: before Fastify's own work, of which those hooks are the beginning.
@@ -75,29 +86,52 @@ export class RelayServer implements Claimant {
     const { socket } = request
     // That wrapper repeats the socket's errors, and nobody else listens.
     if (stream !== socket) stream.on('error', () => {})
-    const handshake: Handshake = new Handshake(request, socket, head, (refusal) => this.#settled(handshake, refusal))
+    const handshake: Handshake = new Http1Handshake(request, socket, head, (refusal) => this.#settled(handshake, refusal))
     this.#handshakes.set(handshake, { address: canonicalAddress(socket.remoteAddress), release: undefined })
     // Who has reset the connection has no address any more, and would pass for a client on a unix socket.
     if (socket.remoteAddress === undefined && socket.localAddress !== undefined) {
       socket.destroy()
       return
     }
+    this.#dispatch(handshake)
+  }
+
+  claimsConnect (request: Http2ServerRequest): boolean {
+    return this.routes.has(request)
+  }
+
+  connect (request: Http2ServerRequest, response: Http2ServerResponse): void {
+    const handshake: Handshake = new Http2Handshake(request, response, (refusal) => {
+      if (refusal === undefined) this.http2!.hold(request.stream)
+      this.#settled(handshake, refusal)
+    })
+    this.#handshakes.set(handshake, { address: canonicalAddress(request.socket.remoteAddress), release: undefined })
+    this.#dispatch(handshake)
+  }
+
+  serve (request: Http2ServerRequest, response: Http2ServerResponse): void {
+    // Its type knows HTTP/1.1 only.
+    this.#fastify.routing(request as object as IncomingMessage, response as object as ServerResponse)
+  }
+
+  #dispatch (handshake: Handshake): void {
     const { handshakeTimeout } = this.hub.options
-    const refusal = this.#checkBeforeRouting(request)
+    const refusal = this.#checkBeforeRouting(handshake)
     if (refusal !== undefined) return handshake.refuse(refusal)
     handshake.dispatch(this.#fastify.routing, handshakeTimeout, new errors.FST_RELAY_HANDSHAKE_TIMEOUT(handshakeTimeout))
   }
 
-  #checkBeforeRouting (request: IncomingMessage): FastifyError | undefined {
+  #checkBeforeRouting ({ request }: Handshake): FastifyError | undefined {
     const { maxUnfinishedHandshakes } = this.hub.options
     if (this.hub.isClosing) return new errors.FST_RELAY_CLOSING()
     if (this.#handshakes.size > maxUnfinishedHandshakes) return new errors.FST_RELAY_HUB_UNFINISHED(maxUnfinishedHandshakes)
+    if (request instanceof Http2ServerRequest) return checkConnectForm(request)
     return checkForm(request, (this.#fastify.server as Server).maxHeadersCount ?? DEFAULT_MAX_HEADERS)
   }
 
   /** Limits what begins, before any hook that was added later. @returns false for a handshake that was refused */
   #begins (request: FastifyRequest): boolean {
-    const handshake = Handshake.of(request.raw)
+    const handshake = Handshake.of(request.raw as RelayRequest)
     const unfinished = handshake && this.#handshakes.get(handshake)
     if (handshake === undefined || unfinished === undefined || unfinished.release !== undefined) return true
     unfinished.address = canonicalAddress(request.ip) ?? unfinished.address
@@ -126,7 +160,9 @@ export class RelayServer implements Claimant {
   async #closeNow (): Promise<void> {
     const closed = this.hub.close()
     for (const handshake of this.#handshakes.keys()) handshake.interrupt(new errors.FST_RELAY_CLOSING())
+    this.http2?.drain()
     await closed
+    this.http2?.close()
     this.#releaseClaim()
   }
 }

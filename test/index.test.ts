@@ -100,11 +100,6 @@ t.test('routes defined before the plugin are no concern of it, with @fastify/web
   await openBare(t, app, '/relay')
 })
 
-t.test('needs HTTP/1.1', async (t) => {
-  const app = Fastify({ http2: true } as object)
-  await t.rejects(async () => await app.register(spanzaRelay, { path: '/relay' }), { code: 'FST_RELAY_SERVER', message: /HTTP\/2 only/ })
-})
-
 t.test('without path, an option of a route or one that is misspelled is an error', async (t) => {
   for (const options of [{ hosts: ['relay.example.com'] }, { maxPeer: 7 }]) {
     const [[name, value]] = Object.entries(options) as [[string, unknown]]

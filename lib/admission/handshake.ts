@@ -1,4 +1,5 @@
 import type { IncomingMessage } from 'node:http'
+import type { Http2ServerRequest } from 'node:http2'
 import type { FastifyError } from 'fastify'
 import { errors } from '../errors.ts'
 import type { FramingName } from '../framing/framing.ts'
@@ -22,6 +23,18 @@ export function checkForm (request: IncomingMessage, maxHeaders: number): Fastif
   if (request.httpVersion !== '1.1') return new errors.FST_RELAY_HTTP_VERSION(request.httpVersion)
   if (names.includes('transfer-encoding')) return new errors.FST_RELAY_BODY('Transfer-Encoding')
   if (names.includes('content-length') && request.headers['content-length'] !== '0') return new errors.FST_RELAY_BODY('Content-Length')
+}
+
+/**
+ * The same for an extended CONNECT, of which nghttp2 has checked the most.
+ * Sources: RFC 9113, sections 8.1.1, 8.3.1 and 8.5; RFC 8441, section 4.
+ */
+export function checkConnectForm ({ url, headers }: Http2ServerRequest): FastifyError | undefined {
+  const { host, ':authority': authority = host } = headers
+  if (authority === undefined || authority === '') return new errors.FST_RELAY_HOST_HEADER('none')
+  if (host !== undefined && host !== authority) return new errors.FST_RELAY_HOST_HEADER('two that differ')
+  if (!url.startsWith('/')) return new errors.FST_RELAY_REQUEST_TARGET()
+  if (headers['content-length'] !== undefined) return new errors.FST_RELAY_BODY('Content-Length')
 }
 
 /** The members of a comma-separated header value (RFC 9110, section 5.6.1), empty ones left out. */

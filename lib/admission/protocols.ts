@@ -1,20 +1,26 @@
 import type { IncomingHttpHeaders } from 'node:http'
+import { errors } from '../errors.ts'
 import type { Framing, FramingName } from '../framing/framing.ts'
 import { len16 } from '../framing/len16.ts'
 import { wg } from '../framing/wg.ts'
-import { chooseFraming } from './handshake.ts'
+import { printable } from '../printable.ts'
+import { chooseFraming, listOf } from './handshake.ts'
 
 /** The upgrade tokens the relay speaks, and what each means. A new protocol is one more entry. */
 
 /** What the two sides have agreed on. */
 export interface Agreement {
-  /** Undefined for `raw`. */
+  /** Whether datagrams or a bare stream of bytes go through the tunnel. */
+  carries: 'datagrams' | 'stream'
+  /** Undefined for `raw`, and for a WebSocket. */
   framing: Framing | undefined
   hasKeepalive: boolean
   /** See `Admitted.holdsOutput`. */
   holdsOutput: boolean
-  /** What the 101 says about it. */
+  /** What the answer says about it. */
   answerHeaders: Record<string, string>
+  /** Undefined where the tunnel is none. */
+  webSocket: { protocol: string | undefined } | undefined
 }
 
 type Agree = (headers: IncomingHttpHeaders, framings: readonly FramingName[], maxPacketSize: number) => Agreement
@@ -31,11 +37,11 @@ const agreeOnSpanza: Agree = (headers, framings, maxPacketSize) => {
   const answerHeaders: Record<string, string> = {}
   if (asked !== undefined) answerHeaders['Spanza-Framing'] = name
   if (framing !== undefined) answerHeaders['Spanza-Max-Packet'] = String(maxPacketSize)
-  return { framing, hasKeepalive: framing !== undefined, holdsOutput: false, answerHeaders }
+  return { ...agreementOn(framing), hasKeepalive: framing !== undefined, answerHeaders }
 }
 
 /** `Upgrade: UoTLV/1`, eduVPN's ProxyGuard: `len16`, without keepalives. */
-const agreeOnUoTLV: Agree = () => ({ framing: len16, hasKeepalive: false, holdsOutput: false, answerHeaders: {} })
+const agreeOnUoTLV: Agree = () => agreementOn(len16)
 
 /**
  * `Upgrade: websocket` without a key: the HTTPUpgrade transport of Xray and sing-box, a bare stream. Both can lose, or
@@ -55,3 +61,44 @@ export const protocols = {
 export type ProtocolName = keyof typeof protocols
 
 export const protocolNames = Object.keys(protocols) as ProtocolName[]
+
+/** Those that `:protocol` may ask for (RFC 8441, section 4). */
+export const connectProtocolNames: readonly ProtocolName[] = ['spanza', 'websocket']
+
+/** The subprotocols of WebSockets: each message a datagram, or a piece of a stream. */
+const DATAGRAMS = 'spanza.v1'
+const STREAM = 'spanza.raw.v1'
+
+/**
+ * WebSockets (RFC 6455): the first of the client's subprotocols that the route has. A client that names none means
+ * datagrams, or a stream where the route takes only that.
+ * @throws FST_RELAY_SUBPROTOCOL when they have none in common
+ */
+export function agreeOnWebSocket (headers: IncomingHttpHeaders, framings: readonly FramingName[]): Agreement {
+  const accepted = [
+    ...(framings.some((name) => name !== 'raw') ? [DATAGRAMS] : []),
+    ...(framings.includes('raw') ? [STREAM] : [])
+  ]
+  const asked = listOf(headers['sec-websocket-protocol'])
+  const protocol = asked.find((name) => accepted.includes(name))
+  if (asked.length > 0 && protocol === undefined) {
+    throw new errors.FST_RELAY_SUBPROTOCOL(printable(asked.join(', ')), accepted.join(', '))
+  }
+  return {
+    ...agreementOn(undefined),
+    carries: (protocol ?? accepted[0]) === DATAGRAMS ? 'datagrams' : 'stream',
+    hasKeepalive: true,
+    webSocket: { protocol }
+  }
+}
+
+function agreementOn (framing: Framing | undefined): Agreement {
+  return {
+    carries: framing === undefined ? 'stream' : 'datagrams',
+    framing,
+    hasKeepalive: false,
+    holdsOutput: false,
+    answerHeaders: {},
+    webSocket: undefined
+  }
+}

@@ -1,7 +1,8 @@
 import { isDeepStrictEqual } from 'node:util'
-import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
+import type { IncomingHttpHeaders } from 'node:http'
 import type { FastifyInstance } from 'fastify'
 import createRouter from 'find-my-way'
+import type { RelayRequest } from './handshake.ts'
 
 /** Fastify's settings that decide which URLs a pattern matches. */
 const matchingOptions = [
@@ -10,7 +11,7 @@ const matchingOptions = [
 
 /** The constraints that Fastify knows by itself, and where the request says what they are about. */
 const knownConstraints: Record<string, (headers: IncomingHttpHeaders) => string | undefined> = {
-  host: ({ host }) => host,
+  host: (headers) => headers.host ?? headers[':authority'] as string | undefined,
   version: (headers) => headers['accept-version'] as string | undefined
 }
 
@@ -54,8 +55,9 @@ export class RelayRoutes {
     if (isRelay) this.#isEmpty = false
   }
 
-  has ({ method, url, headers }: IncomingMessage): boolean {
-    if (this.#isEmpty || method !== 'GET' || url === undefined) return false
+  /** Whether it asks a relay route for a tunnel: with GET over HTTP/1.1, with CONNECT over HTTP/2. */
+  has ({ httpVersionMajor, method, url, headers }: RelayRequest): boolean {
+    if (this.#isEmpty || method !== (httpVersionMajor === 2 ? 'CONNECT' : 'GET') || url === undefined) return false
     const constraints = Object.fromEntries(Object.entries(knownConstraints).map(([name, read]) => [name, read(headers)]))
     const own = this.#router.find('GET', url, constraints)
     if (own === null || !(own.store as Entry).isRelay) return false

@@ -43,12 +43,10 @@ export interface DecoderOptions {
   maxPacketSize: number
 }
 
-/** How datagrams are put on a tunnel and found again. */
-export interface Framing {
-  readonly name: 'wg' | 'len16'
+/** How datagrams are put on a tunnel. */
+export interface Encoding {
   /** What a frame takes at most beyond its datagram, in bytes. */
   readonly maxOverhead: number
-  createDecoder: (sink: DatagramSink, options: DecoderOptions) => Decoder
   /**
    * Writes the datagram `source[start..end)`, 1 to 65535 bytes, into `target` from `offset` on and returns
    * the offset behind it. `target` must have room for the datagram and `maxOverhead`.
@@ -57,6 +55,12 @@ export interface Framing {
   encode: (target: Buffer, offset: number, source: Buffer, start: number, end: number, stamped: boolean) => number
   /** The frame to send on an idle tunnel so that both sides know it is alive. */
   keepalive: () => Buffer
+}
+
+/** How datagrams are put on a tunnel and found again. */
+export interface Framing extends Encoding {
+  readonly name: 'wg' | 'len16'
+  createDecoder: (sink: DatagramSink, options: DecoderOptions) => Decoder
   /** The frame that tells the other side why it is being closed; undefined where the framing has none. */
   closing: (code: number, text: string) => Buffer | undefined
   /** The frame that asks the other side to connect anew after so many milliseconds; undefined where there is none. */

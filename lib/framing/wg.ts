@@ -5,6 +5,7 @@ import {
 import type { DatagramSink, DecoderOptions, Framing } from './framing.ts'
 import { printable } from '../printable.ts'
 import { StreamDecoder } from './stream-decoder.ts'
+import { utf8Prefix } from './utf8-prefix.ts'
 
 /**
  * The framing `wg`: a WireGuard message needs no prefix, because its type tells its size, and transport data
@@ -160,11 +161,4 @@ export function readClosing (chunk: Buffer, start: number, end: number): { code:
 /** Reads the payload of a drain frame: after how many milliseconds to connect anew. */
 export function readDrain (chunk: Buffer, start: number): number {
   return chunk.readUInt32BE(start)
-}
-
-/** The bytes of `text` up to `limit`, never cut inside a character. */
-function utf8Prefix (text: string, limit: number): Buffer {
-  const bytes = Buffer.alloc(limit)
-  const { written } = new TextEncoder().encodeInto(text, bytes)
-  return bytes.subarray(0, written)
 }

@@ -4,9 +4,10 @@ import {
   COOKIE_REPLY, HANDSHAKE_INITIATION, HANDSHAKE_RESPONSE, OTHER, TRANSPORT_DATA,
   classify, receiverIndex, senderIndex
 } from '../wireguard.ts'
+import { createPacketPeer } from './create-packet-peer.ts'
 import { Identity } from './identity.ts'
 import { isAddressedTo } from './mac1.ts'
-import { PacketPeer, type PacketRouter } from './packet-peer.ts'
+import type { PacketPeer, PacketRouter } from './packet-peer.ts'
 import type { Admitted, HubContext } from './peer.ts'
 import { ReplacementLimit } from './replacement-limit.ts'
 import type { SendQueue } from './send-queue.ts'
@@ -67,7 +68,7 @@ export class PacketChannel implements PacketRouter {
 
   attach (admitted: Admitted, tunnel: Duplex): PacketPeer {
     for (const older of this.replacedBy(admitted)) older.close('replaced', 'another tunnel has the same identity now')
-    const peer = new PacketPeer(admitted, admitted.framing!, tunnel, this, this.#hub)
+    const peer = createPacketPeer(admitted, tunnel, this, this.#hub)
     const identity = this.#identityFor(peer)
     identity.peer = peer
     peer.identity = identity

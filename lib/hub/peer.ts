@@ -1,11 +1,16 @@
 import { randomUUID } from 'node:crypto'
 import type { Duplex } from 'node:stream'
+import type { WebSocket } from 'ws'
 import type { CloseReason } from '../framing/close-reasons.ts'
 import type { Framing, FramingName } from '../framing/framing.ts'
+import { WebSocketStream } from '../framing/websocket-stream.ts'
 import type { Clock } from './clock.ts'
 import type { Counters } from './counters.ts'
 import type { HubOptions } from '../options.ts'
 import type { UdpSendFault } from '../udp-socket.ts'
+
+/** Keepalives of many peers that came at once are spread by this part of the interval. */
+const JITTER = 0.1
 
 /** What a channel is called; channels with different keys never meet. */
 export interface ChannelKey {
@@ -41,16 +46,22 @@ export interface Admitted {
   address: string | undefined
   /** What limits per client go by; undefined where there is no address. */
   client: string | undefined
-  /** The upgrade token. */
+  /** The upgrade token; over HTTP/2, what `:protocol` says. */
   protocol: string
-  /** Undefined for `raw`. */
+  httpVersion: HttpVersion
+  /** Undefined for `raw`, and where datagrams are the messages of a WebSocket. */
   framing: Framing | undefined
   /** Whether the protocol lets the relay send keepalives, and expect some sign of life. */
   hasKeepalive: boolean
   /** Bytes towards the client wait until its first one has come, or a moment has passed: there are clients that lose what follows the 101 at once. */
   holdsOutput: boolean
   target?: ConnectedTarget | undefined
+  /** What brings the datagrams out of the tunnel where no framing does. */
+  webSocket?: WebSocket | undefined
 }
+
+/** The version of HTTP that a tunnel's handshake was made in. */
+export type HttpVersion = '1.1' | '2.0'
 
 /** Why a tunnel has ended: what the relay told the other side, or what it saw. */
 export type DetachReason = CloseReason |
@@ -69,7 +80,9 @@ export interface PeerInfo {
   channel: ChannelKey
   address: string | undefined
   protocol: string
-  framing: FramingName
+  httpVersion: HttpVersion
+  /** `websocket`: each message of a WebSocket is a datagram. */
+  framing: FramingName | 'websocket'
   /** As `wg pubkey` prints it. */
   publicKey: string | undefined
   context: unknown
@@ -107,6 +120,8 @@ export abstract class Peer {
   receivedAt: number
   /** Whether the peer has left its channel; its socket may still be open for a moment. */
   isDetached = false
+  #keepaliveAt: number
+  #bytesOutAtKeepalive = 0
 
   constructor (admitted: Admitted, tunnel: Duplex, hub: HubContext) {
     this.id = admitted.id ?? randomUUID()
@@ -114,6 +129,8 @@ export abstract class Peer {
     this.tunnel = tunnel
     this.hub = hub
     this.receivedAt = hub.clock.now
+    this.#keepaliveAt = this.#nextKeepalive()
+    if (tunnel instanceof WebSocketStream) tunnel.onSign(() => { this.receivedAt = hub.clock.now })
   }
 
   /** Leaves the channel at once, tells the other side why where the framing can, and ends the tunnel. */
@@ -121,6 +138,37 @@ export abstract class Peer {
 
   /** Called once per tick: deadlines and keepalives. */
   abstract sweep (): void
+
+  /** Sends a sign of life. Called only where the protocol has one; a stream has none but that of WebSockets. */
+  protected keepAlive (): void {
+    if (this.tunnel instanceof WebSocketStream) this.tunnel.ping()
+  }
+
+  /**
+   * Closes the tunnel after too much silence, and sends signs of life before.
+   * @param receivedAt when there was some life in a tunnel without keepalives
+   * @param idleTimeout milliseconds of silence that end such a tunnel, 0 for any
+   */
+  protected sweepSilence (receivedAt: number, idleTimeout: number): void {
+    const { clock, options } = this.hub
+    const { hasKeepalive } = this.admitted
+    // Signs of life that are not read yet cannot be missed.
+    if (hasKeepalive && this.tunnel.isPaused()) this.receivedAt = clock.now
+    const limit = hasKeepalive ? options.keepaliveTimeout : idleTimeout
+    const silence = clock.now - (hasKeepalive ? this.receivedAt : receivedAt)
+    if (limit > 0 && silence > limit) return this.close('idle', `nothing came for ${limit} ms`)
+    if (!hasKeepalive || clock.now < this.#keepaliveAt) return
+    // Not needed where bytes went both ways since the last time.
+    const isBusy = this.bytesOut !== this.#bytesOutAtKeepalive && clock.now - this.receivedAt < options.keepaliveInterval
+    if (!isBusy) this.keepAlive()
+    this.#bytesOutAtKeepalive = this.bytesOut
+    this.#keepaliveAt = this.#nextKeepalive()
+  }
+
+  #nextKeepalive (): number {
+    const { clock, options } = this.hub
+    return clock.now + options.keepaliveInterval * (1 - JITTER + 2 * JITTER * Math.random())
+  }
 
   /** Takes note of bytes that came out of the tunnel. */
   protected count (length: number): void {
@@ -134,13 +182,14 @@ export abstract class Peer {
   }
 
   info (): PeerInfo {
-    const { channel, address, protocol, framing, publicKey, context } = this.admitted
+    const { channel, address, protocol, httpVersion, framing, webSocket, publicKey, context } = this.admitted
     return {
       id: this.id,
       channel,
       address,
       protocol,
-      framing: framing?.name ?? 'raw',
+      httpVersion,
+      framing: webSocket === undefined ? framing?.name ?? 'raw' : 'websocket',
       publicKey: publicKey?.toString('base64'),
       context,
       attachedAt: new Date(this.attachedAt),

@@ -1,5 +1,5 @@
 import type { Duplex } from 'node:stream'
-import type { Framing } from '../framing/framing.ts'
+import type { Encoding } from '../framing/framing.ts'
 import { WaitQueue } from '../wait-queue.ts'
 
 /** What a queue that may go on writing hands to the socket at once, in bytes. */
@@ -25,7 +25,7 @@ export interface SendCounters {
  */
 export class SendQueue {
   readonly #tunnel: Duplex
-  readonly #framing: Framing
+  readonly #encoding: Encoding
   readonly #counters: SendCounters
   readonly #onDrop: (count: number) => void
   // The pieces gathered from the current chunk, as parallel arrays: nothing is allocated for a piece.
@@ -41,9 +41,9 @@ export class SendQueue {
   /**
    * @param onDrop called with the number of datagrams that were dropped because the queue was full
    */
-  constructor (tunnel: Duplex, framing: Framing, counters: SendCounters, onDrop: (count: number) => void) {
+  constructor (tunnel: Duplex, encoding: Encoding, counters: SendCounters, onDrop: (count: number) => void) {
     this.#tunnel = tunnel
-    this.#framing = framing
+    this.#encoding = encoding
     this.#counters = counters
     this.#onDrop = onDrop
     tunnel.on('drain', () => this.#drain())
@@ -60,18 +60,18 @@ export class SendQueue {
 
   /**
    * Adds a datagram; the parameters are those of `DatagramSink.datagram`.
-   * @param framing what `source[frame..end)` is framed in; undefined for a bare datagram
+   * @param encoding what `source[frame..end)` is encoded in; undefined for a bare datagram
    * @param isHandshake a WireGuard message that must not wait behind data
    * @returns whether `flush` is owed
    */
-  add (source: Buffer, frame: number, start: number, end: number, stamped: boolean, framing: Framing | undefined, isHandshake: boolean): boolean {
+  add (source: Buffer, frame: number, start: number, end: number, stamped: boolean, encoding: Encoding | undefined, isHandshake: boolean): boolean {
     if (this.#tunnel.writableNeedDrain) {
-      this.#enqueue(source, frame, start, end, stamped, framing, isHandshake)
+      this.#enqueue(source, frame, start, end, stamped, encoding, isHandshake)
       return false
     }
     const last = this.#pieceCount - 1
     this.#datagramCount++
-    if (framing === this.#framing) {
+    if (encoding === this.#encoding) {
       if (last >= 0 && this.#modes[last] === VERBATIM && this.#ends[last] === frame && this.#sources[last] === source) {
         this.#ends[last] = end
         return false
@@ -136,7 +136,7 @@ export class SendQueue {
 
   #join (count: number): Buffer {
     let size = 0
-    for (let i = 0; i < count; i++) size += this.#ends[i]! - this.#starts[i]! + this.#framing.maxOverhead
+    for (let i = 0; i < count; i++) size += this.#ends[i]! - this.#starts[i]! + this.#encoding.maxOverhead
     // What has to wait in the socket must not hold a slab that others share, either.
     const joined = this.#tunnel.writableLength > 0 ? Buffer.allocUnsafeSlow(size) : Buffer.allocUnsafe(size)
     let offset = 0
@@ -144,19 +144,19 @@ export class SendQueue {
       const source = this.#sources[i]!
       const mode = this.#modes[i]!
       if (mode === VERBATIM) offset += source.copy(joined, offset, this.#starts[i], this.#ends[i])
-      else offset = this.#framing.encode(joined, offset, source, this.#starts[i]!, this.#ends[i]!, mode === ENCODE_STAMPED)
+      else offset = this.#encoding.encode(joined, offset, source, this.#starts[i]!, this.#ends[i]!, mode === ENCODE_STAMPED)
     }
     return joined.subarray(0, offset)
   }
 
-  #enqueue (source: Buffer, frame: number, start: number, end: number, stamped: boolean, framing: Framing | undefined, isHandshake: boolean): void {
+  #enqueue (source: Buffer, frame: number, start: number, end: number, stamped: boolean, encoding: Encoding | undefined, isHandshake: boolean): void {
     let bytes: Buffer
-    if (framing === this.#framing) {
+    if (encoding === this.#encoding) {
       bytes = Buffer.allocUnsafeSlow(end - frame)
       source.copy(bytes, 0, frame, end)
     } else {
-      bytes = Buffer.allocUnsafeSlow(end - start + this.#framing.maxOverhead)
-      bytes = bytes.subarray(0, this.#framing.encode(bytes, 0, source, start, end, stamped))
+      bytes = Buffer.allocUnsafeSlow(end - start + this.#encoding.maxOverhead)
+      bytes = bytes.subarray(0, this.#encoding.encode(bytes, 0, source, start, end, stamped))
     }
     const dropped = this.#waiting.add(bytes, isHandshake).length
     if (dropped > 0) this.#onDrop(dropped)

@@ -1,6 +1,12 @@
+import { constants, type Http2Stream } from 'node:http2'
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { TLSSocket } from 'node:tls'
+import { closeReasons, type CloseReason } from '../framing/close-reasons.ts'
+import { closeCodes } from '../framing/websocket.ts'
+import { WebSocketStream } from '../framing/websocket-stream.ts'
+import { endAndLinger } from '../linger.ts'
+import type { DetachReason } from './peer.ts'
 
 /**
  * Copies what comes out of `from` into `to`, no faster than `to` takes it, and carries the end over.
@@ -12,7 +18,7 @@ export function forward (from: Duplex, to: Duplex, onBytes: (length: number) => 
     if (!to.write(chunk)) from.pause()
   })
   to.on('drain', () => from.resume())
-  from.on('end', () => to.end())
+  from.on('end', () => { if (!isCutShort(from)) passEnd(from, to) })
   if (to.writableNeedDrain) from.pause()
   else from.resume()
 }
@@ -37,8 +43,28 @@ export function afterFirstByte (tunnel: Duplex, then: () => void): void {
   tunnel.on('close', forget)
 }
 
+/** Whether the end of a tunnel that has just come is not one that the other side has sent: Node also ends what is reset. */
+export function isCutShort (tunnel: Duplex): boolean {
+  return isHttp2(tunnel) && (tunnel.destroyed || tunnel.rstCode !== constants.NGHTTP2_NO_ERROR)
+}
+
+/** Between two WebSockets, code and reason of the Close frame pass through. */
+function passEnd (from: Duplex, to: Duplex): void {
+  const close = from instanceof WebSocketStream ? from.received : undefined
+  if (close !== undefined && to instanceof WebSocketStream) to.endAs(close.code, close.reason)
+  else to.end()
+}
+
+/** Ends a tunnel that leads nowhere, and tells why where that is possible. */
+export function leave (tunnel: Duplex, reason: DetachReason, text: string): void {
+  if (tunnel instanceof WebSocketStream) tunnel.closeAs(closeCodeOf(reason), text)
+  else endAndLinger(tunnel)
+}
+
 /** Breaks a tunnel so that the other side sees that it broke, and does not take it for the end of the stream. */
-export function abort (tunnel: Duplex): void {
+export function abort (tunnel: Duplex, reason: DetachReason, text: string): void {
+  if (tunnel instanceof WebSocketStream) return tunnel.closeAs(closeCodeOf(reason), text)
+  if (isHttp2(tunnel)) return tunnel.close(resetCodes[reason] ?? constants.NGHTTP2_CANCEL)
   // A RST can only be asked of TCP itself: a unix socket has no local address, and TLS tells by ending without
   // close_notify, to which not every client pays attention.
   const isTcp = tunnel instanceof Socket && !(tunnel instanceof TLSSocket) && tunnel.localAddress !== undefined
@@ -46,6 +72,25 @@ export function abort (tunnel: Duplex): void {
   // While a FIN is being sent libuv refuses to reset, and Node would never close the socket then.
   else if (isEnding(tunnel)) tunnel.once('finish', () => tunnel.resetAndDestroy())
   else tunnel.resetAndDestroy()
+}
+
+/**
+ * With which error a stream of HTTP/2 is reset (RFC 9113, section 7), where it is another one than CANCEL, which RFC 8441
+ * (section 5) has for what would be a RST.
+ */
+const resetCodes: Partial<Record<DetachReason, number>> = {
+  'target-failed': constants.NGHTTP2_CONNECT_ERROR,
+  'partner-lost': constants.NGHTTP2_CONNECT_ERROR,
+  limit: constants.NGHTTP2_ENHANCE_YOUR_CALM
+}
+
+function closeCodeOf (reason: DetachReason): number {
+  if (reason === 'pair-timeout') return closeCodes.tryAgainLater
+  return Object.hasOwn(closeReasons, reason) ? closeReasons[reason as CloseReason].webSocket : closeCodes.internalError
+}
+
+function isHttp2 (tunnel: Duplex): tunnel is Http2Stream {
+  return 'rstCode' in tunnel
 }
 
 /** Whether all is written and the end of the stream is on its way to the kernel. */

@@ -1,9 +1,8 @@
 import type { Duplex } from 'node:stream'
 import { errors } from '../errors.ts'
-import { endAndLinger } from '../linger.ts'
 import { Peer, type Admitted, type DetachReason, type HubContext } from './peer.ts'
 import { ReplacementLimit } from './replacement-limit.ts'
-import { abort, afterFirstByte, forward } from './splice.ts'
+import { abort, afterFirstByte, forward, isCutShort, leave } from './splice.ts'
 import { WaitingBytes } from './waiting-bytes.ts'
 
 /** What is read from a tunnel that waits, in bytes: without reading, nobody would notice that it has gone. */
@@ -64,7 +63,9 @@ class StreamPeer extends Peer {
         this.count(length)
         to.bytesOut += length
       })
-      this.tunnel.on('end', () => { this.#halfClosedAt = this.hub.clock.now })
+      this.tunnel.on('end', () => {
+        if (!isCutShort(this.tunnel)) this.#halfClosedAt = this.hub.clock.now
+      })
     }
     if (to.#isHeld) to.#onReleased = begin
     else begin()
@@ -74,9 +75,9 @@ class StreamPeer extends Peer {
     if (this.isDetached) return
     this.#detach(reason, text)
     const partner = this.#partner
-    if (partner === undefined || partner.isDetached) return endAndLinger(this.tunnel)
+    if (partner === undefined || partner.isDetached) return leave(this.tunnel, reason, text)
     // The stream is cut short; its end must not look like one that the other side has sent.
-    abort(this.tunnel)
+    abort(this.tunnel, reason, text)
     if (reason === 'shutdown') partner.breakOff(reason, text)
     else partner.breakOff('partner-lost', 'the other tunnel was closed')
   }
@@ -85,7 +86,7 @@ class StreamPeer extends Peer {
   breakOff (reason: DetachReason, text: string): void {
     if (this.isDetached) return
     this.#detach(reason, text)
-    abort(this.tunnel)
+    abort(this.tunnel, reason, text)
   }
 
   override sweep (): void {
@@ -98,9 +99,7 @@ class StreamPeer extends Peer {
     }
     // A stream may go in one direction only.
     const receivedAt = Math.max(this.receivedAt, this.#partner?.receivedAt ?? 0)
-    if (options.idleTimeout > 0 && clock.now - receivedAt > options.idleTimeout) {
-      this.close('idle', `nothing came for ${options.idleTimeout} ms`)
-    }
+    this.sweepSilence(receivedAt, options.idleTimeout)
   }
 
   readonly #onWaitingData = (chunk: Buffer): void => {

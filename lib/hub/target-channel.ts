@@ -1,7 +1,8 @@
 import { Duplex } from 'node:stream'
 import { classify, clearReserved, isHandshake } from '../wireguard.ts'
 import { countUp } from './counters.ts'
-import { PacketPeer, type PacketRouter } from './packet-peer.ts'
+import { createPacketPeer } from './create-packet-peer.ts'
+import type { PacketPeer, PacketRouter } from './packet-peer.ts'
 import type { Admitted, DatagramTarget, HubContext, Peer } from './peer.ts'
 import { TargetStreamPeer } from './target-stream-peer.ts'
 
@@ -46,7 +47,7 @@ export class TargetChannel {
 
 function joinDatagrams (admitted: Admitted, tunnel: Duplex, target: DatagramTarget, detach: (peer: Peer) => void, hub: HubContext): Peer {
   const router = new TargetRouter(target, detach, hub)
-  const peer = new PacketPeer(admitted, admitted.framing!, tunnel, router, hub)
+  const peer = createPacketPeer(admitted, tunnel, router, hub)
   router.receive(peer)
   return peer
 }

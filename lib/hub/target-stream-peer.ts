@@ -1,6 +1,6 @@
 import type { Duplex } from 'node:stream'
 import { Peer, type Admitted, type DetachReason, type HubContext } from './peer.ts'
-import { abort, afterFirstByte, forward } from './splice.ts'
+import { abort, afterFirstByte, forward, isCutShort } from './splice.ts'
 
 /** A peer whose tunnel is spliced with the connection to its target. */
 export class TargetStreamPeer extends Peer {
@@ -8,6 +8,7 @@ export class TargetStreamPeer extends Peer {
   readonly #leave: (peer: Peer) => void
   /** When one direction has ended, by the hub's clock. */
   #halfClosedAt: number | undefined
+  #targetReceivedAt = 0
 
   constructor (admitted: Admitted, tunnel: Duplex, target: Duplex, leave: (peer: Peer) => void, hub: HubContext) {
     super(admitted, tunnel, hub)
@@ -16,13 +17,15 @@ export class TargetStreamPeer extends Peer {
     tunnel.on('error', (error) => this.close('lost', error.message))
     target.on('error', (error) => this.close('target-failed', error.message))
     for (const stream of [tunnel, target]) {
-      stream.on('end', () => { this.#halfClosedAt = hub.clock.now })
+      stream.on('end', () => {
+        if (!isCutShort(stream)) this.#halfClosedAt = hub.clock.now
+      })
       stream.on('close', () => this.#closed(stream))
     }
     forward(tunnel, target, (length) => this.count(length))
     const answer = (): void => forward(target, tunnel, (length) => {
       this.bytesOut += length
-      this.receivedAt = hub.clock.now
+      this.#targetReceivedAt = hub.clock.now
     })
     if (admitted.holdsOutput) afterFirstByte(tunnel, answer)
     else answer()
@@ -32,8 +35,8 @@ export class TargetStreamPeer extends Peer {
     if (this.isDetached) return
     this.#detach(reason, text)
     // The stream is cut short; its end must not look like one that the other side has sent.
-    abort(this.tunnel)
-    abort(this.#target)
+    abort(this.tunnel, reason, text)
+    abort(this.#target, reason, text)
   }
 
   override sweep (): void {
@@ -41,9 +44,7 @@ export class TargetStreamPeer extends Peer {
     if (this.#halfClosedAt !== undefined && clock.now - this.#halfClosedAt > options.halfClosedTimeout) {
       return this.close('idle', `one direction had ended ${options.halfClosedTimeout} ms ago`)
     }
-    if (options.idleTimeout > 0 && clock.now - this.receivedAt > options.idleTimeout) {
-      this.close('idle', `nothing came for ${options.idleTimeout} ms`)
-    }
+    this.sweepSilence(Math.max(this.receivedAt, this.#targetReceivedAt), options.idleTimeout)
   }
 
   /** One of the two is closed: after both directions have ended, or because it broke. */

@@ -44,7 +44,7 @@ t.test('@fastify/http-proxy', async (t) => {
         })
 
         await t.test('is no concern of a relay route\'s refusals', async (t) => {
-          await testRefusal(t, relay, upgradeText(`${relayPrefix}/relay/x`, { headers: { Upgrade: 'websocket', 'Sec-WebSocket-Key': 'AAAAAAAAAAAAAAAAAAAAAA==' } }), { statusCode: 400, code: 'FST_RELAY_PROTOCOL' })
+          await testRefusal(t, relay, upgradeText(`${relayPrefix}/relay/x`, { headers: { Upgrade: 'websocket', 'Sec-WebSocket-Key': 'AAAAAAAAAAAAAAAAAAAAAA==' } }), { statusCode: 426, code: 'FST_RELAY_WEBSOCKET_VERSION' })
           t.equal((await app.inject(`${relayPrefix}/relay/x`)).statusCode, 426)
         })
 

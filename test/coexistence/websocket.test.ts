@@ -1,9 +1,10 @@
+import { once } from 'node:events'
 import websocket from '@fastify/websocket'
 import type { FastifyInstance } from 'fastify'
 import t from 'tap'
 import { echo, orders, startPair, testRestUnchanged, testTunnels } from '../helpers/coexistence.ts'
-import { RawClient, requestText, upgradeText } from '../helpers/raw-client.ts'
-import { testRefusal } from '../helpers/relay-app.ts'
+import { RawClient, requestText } from '../helpers/raw-client.ts'
+import { openWebSocket } from '../helpers/websocket.ts'
 
 // @fastify/websocket listens to every upgrade, and wraps the handler of every route that is defined behind it.
 
@@ -22,7 +23,7 @@ async function registerWebSockets (scope: FastifyInstance): Promise<void> {
 for (const [where, order] of Object.entries(orders)) {
   t.test(`@fastify/websocket ${where}`, async (t) => {
     const pair = await startPair(t, order, registerWebSockets)
-    const { app, relay } = pair
+    const { app } = pair
     const { relayPrefix, otherPrefix } = order
 
     await t.test('has its WebSockets, the relay its tunnels, in turns', async (t) => {
@@ -35,12 +36,15 @@ for (const [where, order] of Object.entries(orders)) {
       t.equal(await echo(app, `${otherPrefix}/ws/guarded`), '401')
     })
 
-    await t.test('is no concern of a relay route, which refuses a WebSocket', async (t) => {
+    await t.test('leaves the WebSockets of a relay route to the relay', async (t) => {
       const client = await RawClient.dial(t, app)
       await client.send(requestText(`${relayPrefix}/relay/x`))
       t.match(await client.answer(), { statusCode: 426 })
-      await testRefusal(t, relay, upgradeText(`${relayPrefix}/relay/x`, { headers: { Upgrade: 'websocket', 'Sec-WebSocket-Version': '13', 'Sec-WebSocket-Key': 'AAAAAAAAAAAAAAAAAAAAAA==' } }),
-        { statusCode: 400, code: 'FST_RELAY_PROTOCOL' })
+      const [from, to] = await Promise.all([0, 1].map(async () => await openWebSocket(t, app, `${relayPrefix}/relay/x`)))
+      from!.send('a datagram', { binary: true })
+      const [message] = await once(to!, 'message')
+      t.equal(String(message), 'a datagram')
+      t.equal(app.websocketServer?.clients.size ?? 0, app.websocketServer === undefined ? 0 : 2, 'opened by its server where that is in reach')
     })
 
     await t.test('leaves REST as it is without the relay', async (t) => {

@@ -200,6 +200,7 @@ class World {
       address: '192.0.2.1',
       client: '192.0.2.1',
       protocol: 'spanza',
+      httpVersion: '1.1',
       framing,
       hasKeepalive: true,
       holdsOutput: false

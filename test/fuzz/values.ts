@@ -7,7 +7,7 @@ import { checkForm, chooseFraming, chooseProtocol, isHostAllowed, listOf } from 
 import { readIdentity, type Identified } from '../../lib/admission/identity.ts'
 import { protocolNames, framingNames } from '../../lib/admission/protocols.ts'
 import { refusalOf } from '../../lib/client/refusal.ts'
-import { findInvalidHeaders, type ReplyHeaders } from '../../lib/entrance/http1.ts'
+import { findInvalidHeaders, type ReplyHeaders } from '../../lib/entrance/handshake.ts'
 import { printable } from '../../lib/printable.ts'
 import type { Fuzz } from './fuzz.ts'
 

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { closed, lines, refused, served, servedLast, startTable, switched, testTable, unparsable } from '../helpers/handshake-table.ts'
+import { closed, lines, refused, served, servedLast, startTable, switched, switchedToWebSocket, testTable, unparsable } from '../helpers/handshake-table.ts'
 import { RawClient, requestText } from '../helpers/raw-client.ts'
 
 const notSpoken = (asked: string, spoken = 'spanza, UoTLV/1, websocket') =>
@@ -9,6 +9,10 @@ const noFraming = (asked: string) =>
 
 /** A request for an upgrade with these headers, and nothing else but Host. */
 const ask = (...headers: string[]): string => lines('GET /relay HTTP/1.1', 'Host: localhost', ...headers)
+
+const webSocket = ['Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==', 'Sec-WebSocket-Version: 13']
+
+const openedWebSocket = switchedToWebSocket('s3pPLMBiTxaQ9kYGzzhZRbK+xOo=')
 
 /** Where no upgrade is asked for. */
 const upgradeRequired = servedLast(426, JSON.stringify({
@@ -34,14 +38,18 @@ t.test('the header Upgrade', async (t) => {
     ['spanza,UoTLV/1 without a blank', upgrade('spanza,UoTLV/1'), switched()],
     ['empty members of the list', upgrade(', ,spanza,,'), switched()],
     ['websocket, h2c, TLS/1.0, spanza', upgrade('websocket, h2c, TLS/1.0, spanza'), switched('websocket')],
-    ['websocket with a key, spanza', ask('Connection: Upgrade', 'Upgrade: websocket, spanza', 'Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=='), switched()],
+    ['websocket with a key, spanza', ask('Connection: Upgrade', 'Upgrade: websocket, spanza', ...webSocket), openedWebSocket],
+    ['spanza, websocket with a key', ask('Connection: Upgrade', 'Upgrade: spanza, websocket', ...webSocket), switched()],
     ['two headers, the second with what is spoken', upgrade('h2c', 'spanza'), switched()],
     ['two headers with the same', upgrade('spanza', 'spanza'), switched()],
     ['two headers with both', upgrade('UoTLV/1', 'spanza'), switched('UoTLV/1')],
     ['h2c', upgrade('h2c'), notSpoken('h2c')],
     ['websocket', upgrade('websocket'), switched('websocket')],
     ['WebSocket', upgrade('WebSocket'), switched('websocket')],
-    ['websocket with a key', ask('Connection: Upgrade', 'Upgrade: websocket', 'Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=='), notSpoken('websocket')],
+    ['websocket with a key', ask('Connection: Upgrade', 'Upgrade: websocket', ...webSocket), openedWebSocket],
+    ['websocket with a key and no version', ask('Connection: Upgrade', 'Upgrade: websocket', webSocket[0]!),
+      refused(426, 'FST_RELAY_WEBSOCKET_VERSION', 'This relay speaks version 13 of the WebSocket protocol, the request says: none',
+        { upgrade: 'spanza, UoTLV/1, websocket', connection: 'close, upgrade', 'sec-websocket-version': '13' })],
     ['TLS/1.0', upgrade('TLS/1.0'), notSpoken('TLS/1.0')],
     ['spanza/2', upgrade('spanza/2'), notSpoken('spanza/2')],
     ['spanza/1', upgrade('spanza/1'), notSpoken('spanza/1')],

@@ -61,9 +61,18 @@ export function lines (...each: string[]): string {
 
 /** A tunnel: the 101 is these bytes and no others. Headers are those behind `Upgrade`. */
 export function switched (protocol: ProtocolName = 'spanza', ...headers: string[]): Expected {
+  return switchedBy('Connection: Upgrade', `Upgrade: ${protocol}`, ...headers)
+}
+
+/** The same for a WebSocket, by the value that belongs to its key (RFC 6455, section 4.2.2). */
+export function switchedToWebSocket (accept: string): Expected {
+  return switchedBy('Upgrade: websocket', 'Connection: Upgrade', `Sec-WebSocket-Accept: ${accept}`)
+}
+
+function switchedBy (...headers: string[]): Expected {
   return async ({ t, app, client, before }) => {
     const { head } = await client.head()
-    t.equal(head, lines('HTTP/1.1 101 Switching Protocols', 'Connection: Upgrade', `Upgrade: ${protocol}`, ...headers))
+    t.equal(head, lines('HTTP/1.1 101 Switching Protocols', ...headers))
     t.equal(client.unread, '', 'nothing behind it')
     t.same(countersOf(app), { ...before, attached: before.attached + 1 }, 'one tunnel')
     if (app.relayHub.stats().peers === 0) return

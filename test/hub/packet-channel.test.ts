@@ -551,6 +551,7 @@ function unitChannel ({ mac1Tests = 1000 } = {}) {
       address: undefined,
       client: undefined,
       protocol: 'spanza',
+      httpVersion: '1.1',
       framing,
       hasKeepalive: true,
       holdsOutput: false

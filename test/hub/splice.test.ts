@@ -42,7 +42,7 @@ t.test('nothing is read while the other side has yet to take what was written be
 
 t.test('what is no TCP socket is aborted, too', async (t) => {
   const tunnel = new FakeTunnel()
-  abort(tunnel)
+  abort(tunnel, 'lost', 'a test')
   t.ok(tunnel.destroyed)
 })
 
@@ -58,7 +58,7 @@ t.test('a socket that has just been ended is closed all the same', async (t) => 
   const closed = once(tunnel, 'close')
   tunnel.write('last words')
   tunnel.end()
-  abort(tunnel)
+  abort(tunnel, 'lost', 'a test')
   await closed
   client.destroy()
 })

@@ -25,6 +25,7 @@ function attachSilent (options: HubOptions, hasKeepalive: boolean) {
     address: undefined,
     client: undefined,
     protocol: 'UoTLV/1',
+    httpVersion: '1.1',
     framing: len16,
     hasKeepalive,
     holdsOutput: false,

@@ -1,0 +1,201 @@
+import type { OutgoingHttpHeaders } from 'node:http'
+import { constants, type Http2Server, type Http2ServerRequest, Http2ServerResponse, type Http2Session, type ServerHttp2Stream } from 'node:http2'
+import type { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
+import { errors } from '../errors.ts'
+import { Handshake, type Refusal, type ReplyHeaders, type WebSocketOutcome } from './handshake.ts'
+import { agreeOnDeflate, webSocketOn, type WebSocketSettings } from './websocket.ts'
+
+/** The entrance for extended CONNECT over HTTP/2 (RFC 8441): from a claimed request to a tunnel, which is one stream. */
+
+/** A request with the pseudo-header `:protocol` between its arrival and its answer. */
+export class Http2Handshake extends Handshake {
+  override readonly httpVersion = '2.0'
+  declare readonly request: Http2ServerRequest
+  protected declare response: Http2ServerResponse
+  readonly #stream: ServerHttp2Stream
+
+  /**
+   * @param onSettled called once: with undefined when the tunnel is open, else with the refusal
+   */
+  constructor (request: Http2ServerRequest, response: Http2ServerResponse, onSettled: (refusal: Refusal | undefined) => void) {
+    super(request, onSettled)
+    this.response = response
+    this.#stream = request.stream
+    // Node passes the stream's errors on to the request; met by no listener, one would end the process.
+    for (const emitter of [this.#stream, request, response]) emitter.on('error', () => {})
+    // Where Node is left to it, a stream that was reset looks as if both sides had ended it.
+    this.#stream.on('aborted', () => this.#stream.destroy(resetError(this.#stream)))
+    this.#stream.on('close', this.#onClose)
+    response.on('finish', this.#onAnswered)
+  }
+
+  override get asked (): string | undefined {
+    return this.request.headers[':protocol'] as string | undefined
+  }
+
+  /** Over HTTP/2 there is no key (RFC 8441, section 5). */
+  override get asksForWebSocket (): boolean {
+    return true
+  }
+
+  override accept (_protocol: string, answerHeaders: Record<string, string>, hookHeaders: ReplyHeaders): ServerHttp2Stream {
+    const headers = this.headersBesides(answerHeaders, hookHeaders)
+    this.#stream.respond({ ...lowerCased(headers), ':status': 200 }, { endStream: false })
+    this.opened()
+    this.#stream.off('close', this.#onClose)
+    this.response.off('finish', this.#onAnswered)
+    return this.#stream
+  }
+
+  override acceptWebSocket (settings: WebSocketSettings, hookHeaders: ReplyHeaders, { onOpen }: WebSocketOutcome): void {
+    const agreed = agreeOnDeflate(settings, this.request.headers)
+    const tunnel = this.accept('websocket', {
+      ...(settings.protocol === undefined ? {} : { 'sec-websocket-protocol': settings.protocol }),
+      ...(agreed === undefined ? {} : { 'sec-websocket-extensions': agreed.header })
+    }, hookHeaders)
+    onOpen({ webSocket: webSocketOn(tunnel, settings, agreed?.deflate), tunnel })
+  }
+
+  protected override get isWritable (): boolean {
+    return this.#stream.writable
+  }
+
+  protected override respond (): Http2ServerResponse {
+    return this.response
+  }
+
+  protected override writeHead (statusCode: number, headers: OutgoingHttpHeaders): void {
+    this.response.writeHead(statusCode, headers)
+  }
+
+  protected override destroy (): void {
+    this.#stream.close(constants.NGHTTP2_CANCEL)
+  }
+
+  readonly #onClose = (): void => {
+    if (!this.isSettled) this.refused(499, new errors.FST_RELAY_CLIENT_GONE())
+  }
+
+  readonly #onAnswered = (): void => {
+    this.answered()
+  }
+}
+
+/** What a client's RST_STREAM is told as. */
+function resetError ({ rstCode }: ServerHttp2Stream): Error {
+  const [name = String(rstCode)] = Object.entries(constants).find(([key, code]) => errorCodeName.test(key) && code === rstCode) ?? []
+  return new Error(`the client reset the stream: ${name.replace('NGHTTP2_', '')}`)
+}
+
+/** Of Node's constants, the names of the error codes of RFC 9113, section 7. */
+const errorCodeName = /^NGHTTP2_(?:NO_ERROR|PROTOCOL_ERROR|INTERNAL_ERROR|FLOW_CONTROL_ERROR|SETTINGS_TIMEOUT|STREAM_CLOSED|FRAME_SIZE_ERROR|REFUSED_STREAM|CANCEL|COMPRESSION_ERROR|CONNECT_ERROR|ENHANCE_YOUR_CALM|INADEQUATE_SECURITY|HTTP_1_1_REQUIRED)$/
+
+/** Names are lower-case in HTTP/2, and Node takes one that is given in two spellings for two. */
+function lowerCased (headers: OutgoingHttpHeaders): OutgoingHttpHeaders {
+  return Object.fromEntries(Object.entries(headers).map(([name, value]) => [name.toLowerCase(), value]))
+}
+
+/** Takes the requests for tunnels of one server. */
+export interface Http2Claimant {
+  claimsConnect: (request: Http2ServerRequest) => boolean
+  connect: (request: Http2ServerRequest, response: Http2ServerResponse) => void
+  /** A CONNECT that is nobody's: it is answered as Fastify answers any request. */
+  serve: (request: Http2ServerRequest, response: Http2ServerResponse) => void
+}
+
+/** How long TCP waits before it asks whether the client is still there. */
+const KEEPALIVE_MS = 60_000
+/**
+ * What a client may send on one session before it hears that it was taken. A stream that is not read does not count: Node
+ * gives that part back at once, so that one stream cannot starve the others.
+ */
+const SESSION_WINDOW = 16 * 1024 * 1024
+
+/** The sessions of one HTTP/2 server, and what is announced to them. */
+export class Http2Entrance {
+  readonly #server: Http2Server
+  readonly #claimant: Http2Claimant
+  readonly #sessionTimeout: number
+  readonly #sessions = new Set<Http2Session>()
+  /** Tunnels of each session that has some. */
+  readonly #tunnels = new Map<Http2Session, number>()
+
+  /** @param sessionTimeout after which Fastify closes a session on which nothing has happened, in milliseconds */
+  constructor (server: Http2Server, claimant: Http2Claimant, sessionTimeout: number) {
+    this.#server = server
+    this.#claimant = claimant
+    this.#sessionTimeout = sessionTimeout
+    server.on('connection', this.#onConnection)
+    server.on('session', this.#onSession)
+    server.on('connect', this.#onConnect)
+  }
+
+  /** Lets clients know that they may send `:protocol` (RFC 8441, section 3). */
+  announce (): void {
+    this.#server.updateSettings({ enableConnectProtocol: true })
+  }
+
+  /** Notes that a stream is a tunnel: a session is not idle while it has one, however silent that is. */
+  hold (stream: ServerHttp2Stream): void {
+    const { session } = stream
+    if (session === undefined) return
+    const tunnels = this.#tunnels.get(session) ?? 0
+    if (tunnels === 0) session.setTimeout(0)
+    this.#tunnels.set(session, tunnels + 1)
+    stream.once('close', () => this.#release(session))
+  }
+
+  /** Takes no new streams, and lets those that are open end. */
+  drain (): void {
+    for (const session of this.#sessions) session.close()
+  }
+
+  /** Ends the sessions that have had tunnels. */
+  close (): void {
+    for (const session of this.#tunnels.keys()) session.destroy()
+    this.#server.off('connection', this.#onConnection).off('session', this.#onSession).off('connect', this.#onConnect)
+  }
+
+  #release (session: Http2Session): void {
+    const tunnels = this.#tunnels.get(session)! - 1
+    this.#tunnels.set(session, tunnels)
+    if (tunnels === 0 && !session.destroyed) session.setTimeout(this.#sessionTimeout)
+  }
+
+  /** Before there is a session: it does not let anybody touch its socket. */
+  readonly #onConnection = (socket: Socket): void => {
+    socket.setNoDelay(true)
+    socket.setKeepAlive(true, KEEPALIVE_MS)
+  }
+
+  readonly #onSession = (session: Http2Session): void => {
+    this.#sessions.add(session)
+    session.once('close', () => {
+      this.#sessions.delete(session)
+      this.#tunnels.delete(session)
+    })
+    session.setLocalWindowSize(SESSION_WINDOW)
+  }
+
+  readonly #onConnect = (request: unknown, response: unknown): void => {
+    // With `allowHTTP1`, a CONNECT of HTTP/1.1 comes here, too, with its socket.
+    if (!(response instanceof Http2ServerResponse)) {
+      if (this.#server.listenerCount('connect') === 1) (response as Duplex).destroy()
+      return
+    }
+    const claimed = request as Http2ServerRequest
+    const { headers } = claimed
+    claimed.on('error', () => {})
+    // A CONNECT that is not extended has no path (RFC 9113, section 8.5), and Fastify cannot route it.
+    if (headers[':protocol'] === undefined || headers[':path'] === undefined) {
+      response.statusCode = 405
+      response.setHeader('allow', 'GET')
+      response.end()
+    } else if (this.#claimant.claimsConnect(claimed)) {
+      this.#claimant.connect(claimed, response)
+    } else if (this.#server.listenerCount('connect') === 1) {
+      this.#claimant.serve(claimed, response)
+    }
+  }
+}

@@ -1,0 +1,104 @@
+import type { Duplex } from 'node:stream'
+import type { WebSocket } from 'ws'
+import { printable } from '../printable.ts'
+import { clearReserved } from '../wireguard.ts'
+import type { Encoding } from './framing.ts'
+import { utf8Prefix } from './utf8-prefix.ts'
+
+/**
+ * WebSockets (RFC 6455) as a carrier of datagrams, one in each binary message. What comes in is read by ws; what goes out
+ * is framed here, because the datagrams of one chunk are to leave in one write, and a server's frames need no mask.
+ */
+
+/** A final frame of binary data, and a ping (section 5.2). */
+const BINARY = 0x82
+const PING = 0x89
+/** A length in the frame's second byte is below this; here follow two bytes with the length. */
+const LENGTH_16 = 126
+const MAX_HEADER_LENGTH = 4
+/** A client's control frame: two bytes, and four of the mask. */
+const CONTROL_HEADER_LENGTH = 6
+const MAX_REASON_LENGTH = 123
+const LINGER_MS = 1000
+
+/** The codes of Close frames (section 7.4.1, and IANA's registry) that the relay sends for what is in no table of reasons. */
+export const closeCodes = { normal: 1000, unsupportedData: 1003, messageTooBig: 1009, internalError: 1011, tryAgainLater: 1013 } as const
+
+/** What ws tells where no Close frame has come. */
+const ABNORMAL_CLOSURE = 1006
+
+export const webSocketEncoding: Encoding = {
+  maxOverhead: MAX_HEADER_LENGTH,
+
+  encode (target, offset, source, start, end, stamped) {
+    const length = end - start
+    target[offset] = BINARY
+    let payload = offset + 2
+    if (length < LENGTH_16) {
+      target[offset + 1] = length
+    } else {
+      target[offset + 1] = LENGTH_16
+      payload = target.writeUInt16BE(length, offset + 2)
+    }
+    source.copy(target, payload, start, end)
+    if (stamped) clearReserved(target, payload)
+    return payload + length
+  },
+
+  keepalive () {
+    return Buffer.from([PING, 0])
+  }
+}
+
+/** How a WebSocket has ended. */
+export interface WebSocketEnd {
+  code: number
+  /** Without control characters. */
+  reason: string
+  /** Whether a Close frame has come: else the connection broke. */
+  isOrderly: boolean
+}
+
+export function onWebSocketEnd (socket: WebSocket, then: (end: WebSocketEnd) => void): void {
+  socket.on('close', (code, reason) => then({ code, reason: printable(reason.toString()), isOrderly: code !== ABNORMAL_CLOSURE }))
+}
+
+/** Sends a Close frame, and waits at most 1 s for the other side's. */
+export function closeWebSocket (socket: WebSocket, code: number, reason: string): void {
+  socket.close(code, utf8Prefix(reason, MAX_REASON_LENGTH))
+  // What is not read cannot be answered.
+  socket.resume()
+  const timer = setTimeout(() => socket.terminate(), LINGER_MS)
+  socket.once('close', () => clearTimeout(timer))
+}
+
+/**
+ * Does not read from a client that sends pings and does not read the pongs.
+ * @param tunnel what `socket` speaks on
+ */
+export function awaitPongs (socket: WebSocket, tunnel: Duplex): void {
+  socket.on('ping', () => {
+    if (!tunnel.writableNeedDrain || socket.isPaused) return
+    socket.pause()
+    tunnel.once('drain', () => socket.resume())
+  })
+}
+
+/**
+ * Calls `onTooBig` when a message gathers that is far above `limit`: the app's own WebSocket server may allow any size.
+ * @param tunnel what `socket` speaks on
+ */
+export function limitMessages (socket: WebSocket, tunnel: Duplex, limit: number, onTooBig: () => void): void {
+  let gathered = 0
+  // Before ws, which hands over the messages that end in this chunk; what is left of it is not counted.
+  tunnel.prependListener('data', (chunk: Buffer) => {
+    gathered += chunk.length
+    if (gathered <= limit * 2) return
+    gathered = 0
+    onTooBig()
+  })
+  const discount = (payload: Buffer): void => { gathered = Math.max(0, gathered - CONTROL_HEADER_LENGTH - payload.length) }
+  socket.on('message', () => { gathered = 0 })
+  socket.on('ping', discount)
+  socket.on('pong', discount)
+}
