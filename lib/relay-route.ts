@@ -7,10 +7,8 @@ import type {
 import { clientAddress, limitKey } from './admission/client-address.ts'
 import { chooseProtocol, isHostAllowed } from './admission/handshake.ts'
 import { readIdentity, type Identified, type ReadIdentity } from './admission/identity.ts'
-import {
-  agreeOnWebSocket, connectProtocolNames, framingNames, protocolNames, protocols, type Agreement, type ProtocolName
-} from './admission/protocols.ts'
-import { checkOpeningHandshake, checkOrigin, originOf } from './admission/websocket.ts'
+import { agreeOnWebSocket, framingNames, protocolNames, protocols, type Agreement, type ProtocolName } from './admission/protocols.ts'
+import { acceptValueOf, checkOpeningHandshake, checkOrigin, originOf } from './admission/websocket.ts'
 import { findInvalidHeaders, Handshake, retryAfter, type RelayRequest } from './entrance/handshake.ts'
 import { offerUpgrade } from './entrance/http1.ts'
 import { errors, isRelayError } from './errors.ts'
@@ -48,6 +46,11 @@ export interface RelayOptions<Request = FastifyRequest, Reply = FastifyReply, In
    * have run. A client has no say in it unless that function lets it.
    */
   target?: string | ((this: Instance, request: Request) => string | Promise<string>)
+  /**
+   * Whether `Upgrade: websocket` with a `Sec-WebSocket-Key` opens a WebSocket; default true. With false it is the HTTPUpgrade transport
+   * with a key as without one: versions of Xray after 26.3.27 send one.
+   */
+  webSockets?: boolean
   /**
    * Whether WebSockets may agree on permessage-deflate (RFC 7692); default false: what is encrypted cannot be compressed. Over
    * HTTP/1.1, the options of @fastify/websocket decide where the app has registered it.
@@ -106,9 +109,9 @@ export const kRelayRoute = Symbol('fastify-spanza-relay.route')
 export function defineRelayRoute (fastify: FastifyInstance, server: RelayServer, path: string, options: RelayRouteOptions = {}): void {
   const [misplaced] = hubOptionsIn(options)
   if (misplaced !== undefined) throw optionError(misplaced, 'given when registering: it belongs to the hub', options[misplaced as keyof typeof options])
-  const { hosts, origins, protocols, framings, scope, identify, target, perMessageDeflate, proxyProtocol, plain, onRequest, config, ...routeOptions } = options
+  const { hosts, origins, protocols, framings, scope, identify, target, webSockets, perMessageDeflate, proxyProtocol, plain, onRequest, config, ...routeOptions } = options
   const route = new RelayRoute(
-    fastify, server, { hosts, origins, protocols, framings, scope, identify, target, perMessageDeflate, proxyProtocol, plain } as RelayOptions, options.constraints)
+    fastify, server, { hosts, origins, protocols, framings, scope, identify, target, webSockets, perMessageDeflate, proxyProtocol, plain } as RelayOptions, options.constraints)
   server.http2?.announce()
   fastify.route({
     ...routeOptions as Omit<RouteOptions, 'method' | 'url' | 'handler'>,
@@ -131,10 +134,11 @@ class RelayRoute {
   readonly #constraints: string
   readonly #protocols: readonly ProtocolName[]
   readonly #framings: readonly FramingName[]
+  readonly #hasWebSockets: boolean
   readonly #target: RouteTarget | undefined
 
   constructor (fastify: FastifyInstance, server: RelayServer, options: RelayOptions, constraints: object | undefined) {
-    const { hosts, origins, protocols, framings, scope, identify, target, perMessageDeflate, proxyProtocol, plain } = options
+    const { hosts, origins, protocols, framings, scope, identify, target, webSockets, perMessageDeflate, proxyProtocol, plain } = options
     if (hosts !== undefined && !(Array.isArray(hosts) && hosts.length > 0 && hosts.every((host) => typeof host === 'string'))) {
       throw optionError('hosts', 'a list of host names', hosts)
     }
@@ -144,7 +148,9 @@ class RelayRoute {
     if (scope !== undefined && typeof scope !== 'string') throw optionError('scope', 'a string', scope)
     if (identify !== undefined && typeof identify !== 'function') throw optionError('identify', 'a function', identify)
     if (plain !== undefined && typeof plain !== 'function') throw optionError('plain', 'a function', plain)
-    if (perMessageDeflate !== undefined && typeof perMessageDeflate !== 'boolean') throw optionError('perMessageDeflate', 'true or false', perMessageDeflate)
+    for (const [name, value] of Object.entries({ webSockets, perMessageDeflate })) {
+      if (value !== undefined && typeof value !== 'boolean') throw optionError(name, 'true or false', value)
+    }
     if (proxyProtocol !== undefined && (target === undefined || ![1, 2].includes(proxyProtocol))) {
       throw optionError('proxyProtocol', '1 or 2, and given with target', proxyProtocol)
     }
@@ -154,6 +160,7 @@ class RelayRoute {
     this.#constraints = constraints === undefined ? '' : ` ${inspect(constraints)}`
     this.#protocols = readList('protocols', protocols, protocolNames)
     this.#framings = readList('framings', framings, framingNames)
+    this.#hasWebSockets = webSockets ?? true
     this.#target = target === undefined ? undefined : new RouteTarget(fastify, target, proxyProtocol)
   }
 
@@ -163,7 +170,7 @@ class RelayRoute {
       const handshake = Handshake.of(request.raw as RelayRequest)
       if (handshake === undefined && this.#options.plain !== undefined) return
       if (handshake === undefined) throw new errors.FST_RELAY_UPGRADE_REQUIRED(this.#protocols.join(', '))
-      const isWebSocket = isForWebSocket(handshake, this.#protocolOf(handshake))
+      const isWebSocket = this.#protocolOf(handshake) === 'websocket' && handshake.asksForWebSocket
       if (isWebSocket) raise(checkOpeningHandshake(request.headers, handshake.httpVersion === '1.1'))
       const { hosts, origins } = this.#options
       if (hosts !== undefined && !isHostAllowed(request.hostname, hosts)) throw new errors.FST_RELAY_HOST_NOT_ALLOWED(printable(request.hostname))
@@ -204,18 +211,20 @@ class RelayRoute {
       if (!handshake.isOpen) return closeTarget(connected)
       // Others may have taken the room meanwhile.
       this.#checkLast(reply, admitted)
+      this.#attach(handshake, request, reply, agreement, { ...admitted, target: connected })
     } catch (error) {
       closeTarget(connected)
       throw error
     }
-    this.#attach(handshake, request, reply, agreement, { ...admitted, target: connected })
   }
 
   #agree (handshake: Handshake, protocol: ProtocolName, target: Target | undefined): Agreement {
     const { headers } = handshake.request
     const framings = target === undefined ? this.#framings : framingsFor(target, this.#framings)
-    if (isForWebSocket(handshake, protocol)) return agreeOnWebSocket(headers, framings)
+    const asksForWebSocket = protocol === 'websocket' && handshake.asksForWebSocket
+    if (asksForWebSocket && this.#hasWebSockets) return agreeOnWebSocket(headers, framings)
     const agreement = protocols[protocol](headers, framings, this.#server.hub.options.maxPacketSize)
+    if (asksForWebSocket) agreement.answerHeaders['Sec-WebSocket-Accept'] = acceptValueOf(headers['sec-websocket-key']!)
     const name = agreement.framing?.name ?? 'raw'
     // A protocol may bring its framing with it.
     if (target !== undefined && framingsFor(target, [name]).length === 0) throw new errors.FST_RELAY_FRAMING(name, framings.join(', '))
@@ -294,13 +303,18 @@ class RelayRoute {
    */
   #protocolOf ({ asked, httpVersion }: Handshake): ProtocolName {
     const isConnect = httpVersion === '2.0'
-    const spoken = isConnect ? this.#protocols.filter((name) => connectProtocolNames.includes(name)) : this.#protocols
+    const spoken = isConnect ? this.#protocols.filter((name) => this.#isForConnect(name)) : this.#protocols
     const protocol = chooseProtocol(asked, spoken)
     if (protocol !== undefined) return protocol
     const unknown = printable(asked ?? '')
     throw isConnect
       ? new errors.FST_RELAY_CONNECT_PROTOCOL(unknown, spoken.join(', '))
       : new errors.FST_RELAY_PROTOCOL(unknown, spoken.join(', '))
+  }
+
+  /** Whether `:protocol` may ask for it (RFC 8441, section 4). */
+  #isForConnect (name: ProtocolName): boolean {
+    return name === 'spanza' || (name === 'websocket' && this.#hasWebSockets)
   }
 
   /** Gives the answer to an error of ours the headers that belong to it, and notes why it is given. */
@@ -324,11 +338,6 @@ class RelayRoute {
 
 /** Refusals that name what the client may ask for instead. */
 const asksForUpgrade = new Set(['FST_RELAY_UPGRADE_REQUIRED', 'FST_RELAY_PROTOCOL', 'FST_RELAY_WEBSOCKET_VERSION'])
-
-/** Whether RFC 6455 is to be spoken, and not one of the protocols that have borrowed its token. */
-function isForWebSocket (handshake: Handshake, protocol: ProtocolName): boolean {
-  return protocol === 'websocket' && handshake.asksForWebSocket
-}
 
 function raise (error: Error | undefined): void {
   if (error !== undefined) throw error

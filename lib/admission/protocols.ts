@@ -62,9 +62,6 @@ export type ProtocolName = keyof typeof protocols
 
 export const protocolNames = Object.keys(protocols) as ProtocolName[]
 
-/** Those that `:protocol` may ask for (RFC 8441, section 4). */
-export const connectProtocolNames: readonly ProtocolName[] = ['spanza', 'websocket']
-
 /** The subprotocols of WebSockets: each message a datagram, or a piece of a stream. */
 const DATAGRAMS = 'spanza.v1'
 const STREAM = 'spanza.raw.v1'

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import type { IncomingHttpHeaders } from 'node:http'
 import type { FastifyError, FastifyRequest } from 'fastify'
 import { errors } from '../errors.ts'
@@ -6,6 +7,7 @@ import { printable } from '../printable.ts'
 /** What must hold for a WebSocket beyond what holds for any handshake, as pure functions of a request. */
 
 const VERSION = '13'
+const GUID = '258EAFA5-E914-47DA-95CA-C5AB0DC85B11'
 /** 16 bytes in base64. */
 const keyPattern = /^[A-Za-z0-9+/]{22}==$/
 
@@ -19,8 +21,12 @@ export function checkOpeningHandshake (headers: IncomingHttpHeaders, hasKey: boo
   if (hasKey && !keyPattern.test(headers['sec-websocket-key']!)) return new errors.FST_RELAY_WEBSOCKET_KEY()
 }
 
-/** Where an origin that was not allowed comes from is for its user to see; what the allowed ones are, is for the log as well. */
-interface OriginOf extends Pick<FastifyRequest, 'protocol' | 'host'> {
+/** What the server answers to a key (RFC 6455, section 4.2.2). */
+export function acceptValueOf (key: string): string {
+  return createHash('sha1').update(key + GUID).digest('base64')
+}
+
+interface OriginRequest extends Pick<FastifyRequest, 'protocol' | 'host'> {
   headers: IncomingHttpHeaders
 }
 
@@ -30,7 +36,7 @@ interface OriginOf extends Pick<FastifyRequest, 'protocol' | 'host'> {
  * @param origins those that are allowed; undefined: the one that the request is for
  * @returns what is wrong, or undefined
  */
-export function checkOrigin ({ headers, protocol, host }: OriginOf, origins: readonly string[] | undefined): FastifyError | undefined {
+export function checkOrigin ({ headers, protocol, host }: OriginRequest, origins: readonly string[] | undefined): FastifyError | undefined {
   const { origin } = headers
   if (origin === undefined) return
   const allowed = origins ?? [originOf(`${protocol}://${host}`)]

@@ -26,8 +26,8 @@ export class Http2Handshake extends Handshake {
     for (const emitter of [this.#stream, request, response]) emitter.on('error', () => {})
     // Where Node is left to it, a stream that was reset looks as if both sides had ended it.
     this.#stream.on('aborted', () => this.#stream.destroy(resetError(this.#stream)))
+    // Of the response, Node says that it has finished also where the client has reset the stream.
     this.#stream.on('close', this.#onClose)
-    response.on('finish', this.#onAnswered)
   }
 
   override get asked (): string | undefined {
@@ -44,7 +44,6 @@ export class Http2Handshake extends Handshake {
     this.#stream.respond({ ...lowerCased(headers), ':status': 200 }, { endStream: false })
     this.opened()
     this.#stream.off('close', this.#onClose)
-    this.response.off('finish', this.#onAnswered)
     return this.#stream
   }
 
@@ -74,11 +73,9 @@ export class Http2Handshake extends Handshake {
   }
 
   readonly #onClose = (): void => {
-    if (!this.isSettled) this.refused(499, new errors.FST_RELAY_CLIENT_GONE())
-  }
-
-  readonly #onAnswered = (): void => {
-    this.answered()
+    if (this.isSettled) return
+    if (this.#stream.writableFinished) this.answered()
+    else this.refused(499, new errors.FST_RELAY_CLIENT_GONE())
   }
 }
 

@@ -1,6 +1,6 @@
 import { Duplex } from 'node:stream'
 import type { WebSocket } from 'ws'
-import { awaitPongs, closeCodes, closeWebSocket, limitMessages, onWebSocketEnd, type WebSocketEnd } from './websocket.ts'
+import { closeCodes, closeWebSocket, limitMessages, onWebSocketEnd, type WebSocketEnd } from './websocket.ts'
 
 /** A message is gathered before it is passed on, so its size is what a client can make the relay hold. */
 export const MAX_STREAM_MESSAGE = 1024 * 1024
@@ -18,7 +18,7 @@ export class WebSocketStream extends Duplex {
   #isClosing = false
   /** Whether nobody waits for the end of the stream any more. */
   #isAbandoned = false
-  #farewell: { code: number, reason: string } = { code: closeCodes.normal, reason: '' }
+  #farewell: { code: number | undefined, reason: string } = { code: closeCodes.normal, reason: '' }
 
   /** @param tunnel what `socket` speaks on */
   constructor (socket: WebSocket, tunnel: Duplex) {
@@ -26,7 +26,6 @@ export class WebSocketStream extends Duplex {
     this.#socket = socket
     this.#tunnel = tunnel
     limitMessages(socket, tunnel, MAX_STREAM_MESSAGE, () => this.#refuse(closeCodes.messageTooBig, 'a message is too big'))
-    awaitPongs(socket, tunnel)
     socket.on('message', (message, isBinary) => this.#take(message as Buffer, isBinary))
     socket.on('error', (error) => this.#refuse(closeCodes.internalError, error.message))
     tunnel.on('data', () => this.#checkOpen())
@@ -38,9 +37,10 @@ export class WebSocketStream extends Duplex {
     return this.#received
   }
 
-  /** Calls back for each sign of life beside messages: the answers to `ping`. */
+  /** Calls back for each sign of life beside messages: answers to `ping`, which come late behind much else, and that the client takes what waits. */
   onSign (then: () => void): void {
     this.#socket.on('pong', then)
+    this.#tunnel.on('drain', then)
   }
 
   ping (): void {
@@ -48,7 +48,7 @@ export class WebSocketStream extends Duplex {
   }
 
   /** Ends the stream with this Close frame, instead of one that says that all is well. */
-  endAs (code: number, reason: string): void {
+  endAs (code: number | undefined, reason: string): void {
     this.#farewell = { code, reason }
     this.end()
   }
@@ -60,8 +60,7 @@ export class WebSocketStream extends Duplex {
   }
 
   override _read (): void {
-    // Held by `awaitPongs`, perhaps.
-    if (!this.#tunnel.writableNeedDrain) this.#socket.resume()
+    this.#socket.resume()
   }
 
   override _write (chunk: Buffer, _encoding: BufferEncoding, callback: (error?: Error | null) => void): void {

@@ -24,8 +24,9 @@ const LINGER_MS = 1000
 /** The codes of Close frames (section 7.4.1, and IANA's registry) that the relay sends for what is in no table of reasons. */
 export const closeCodes = { normal: 1000, unsupportedData: 1003, messageTooBig: 1009, internalError: 1011, tryAgainLater: 1013 } as const
 
-/** What ws tells where no Close frame has come. */
+/** What ws tells where no Close frame has come, or one without a code. Neither may be sent. */
 const ABNORMAL_CLOSURE = 1006
+const NO_STATUS = 1005
 
 export const webSocketEncoding: Encoding = {
   maxOverhead: MAX_HEADER_LENGTH,
@@ -52,7 +53,8 @@ export const webSocketEncoding: Encoding = {
 
 /** How a WebSocket has ended. */
 export interface WebSocketEnd {
-  code: number
+  /** Undefined where the Close frame has none, or there is no such frame. */
+  code: number | undefined
   /** Without control characters. */
   reason: string
   /** Whether a Close frame has come: else the connection broke. */
@@ -60,28 +62,22 @@ export interface WebSocketEnd {
 }
 
 export function onWebSocketEnd (socket: WebSocket, then: (end: WebSocketEnd) => void): void {
-  socket.on('close', (code, reason) => then({ code, reason: printable(reason.toString()), isOrderly: code !== ABNORMAL_CLOSURE }))
+  socket.on('close', (code, reason) => then({
+    code: code === NO_STATUS || code === ABNORMAL_CLOSURE ? undefined : code,
+    reason: printable(reason.toString()),
+    isOrderly: code !== ABNORMAL_CLOSURE
+  }))
 }
 
 /** Sends a Close frame, and waits at most 1 s for the other side's. */
 export function closeWebSocket (socket: WebSocket, code: number, reason: string): void {
+  // What still comes in may break the rules of RFC 6455; met by no listener, that would end the process.
+  socket.on('error', () => {})
   socket.close(code, utf8Prefix(reason, MAX_REASON_LENGTH))
-  // What is not read cannot be answered.
+  // The other side's is not seen by who does not read.
   socket.resume()
   const timer = setTimeout(() => socket.terminate(), LINGER_MS)
   socket.once('close', () => clearTimeout(timer))
-}
-
-/**
- * Does not read from a client that sends pings and does not read the pongs.
- * @param tunnel what `socket` speaks on
- */
-export function awaitPongs (socket: WebSocket, tunnel: Duplex): void {
-  socket.on('ping', () => {
-    if (!tunnel.writableNeedDrain || socket.isPaused) return
-    socket.pause()
-    tunnel.once('drain', () => socket.resume())
-  })
 }
 
 /**

@@ -1,7 +1,7 @@
 import type { Duplex } from 'node:stream'
 import type { WebSocket } from 'ws'
 import { closeReasons, type CloseReason } from '../framing/close-reasons.ts'
-import { awaitPongs, closeCodes, closeWebSocket, limitMessages, onWebSocketEnd, webSocketEncoding } from '../framing/websocket.ts'
+import { closeCodes, closeWebSocket, limitMessages, onWebSocketEnd, webSocketEncoding } from '../framing/websocket.ts'
 import { MAX_DATAGRAM_SIZE } from '../wireguard.ts'
 import { PacketPeer, type PacketRouter } from './packet-peer.ts'
 import type { Admitted, DetachReason, HubContext } from './peer.ts'
@@ -18,7 +18,6 @@ export class WebSocketPeer extends PacketPeer {
     super(admitted, webSocketEncoding, tunnel, router, hub)
     this.#socket = socket
     limitMessages(socket, tunnel, MAX_DATAGRAM_SIZE, () => this.#refuse(closeCodes.messageTooBig, `a message of more than ${MAX_DATAGRAM_SIZE} bytes`))
-    awaitPongs(socket, tunnel)
     // Before ws, whose messages may be answered with this as the last sign of life.
     tunnel.prependListener('data', (chunk: Buffer) => this.count(chunk.length))
     tunnel.on('data', () => this.#checkOpen())
@@ -56,7 +55,9 @@ export class WebSocketPeer extends PacketPeer {
 
   /** Nothing may follow the Close frame that ws has sent in answer to the client's. */
   #checkOpen (): void {
-    if (this.#socket.readyState !== this.#socket.OPEN) this.close('ended', 'the client closed its WebSocket')
+    // The one thing that ws does not put up with, nor tell.
+    if (this.tunnel.destroyed) this.close('limit', 'more pings came than are answered at once')
+    else if (this.#socket.readyState !== this.#socket.OPEN) this.close('ended', 'the client closed its WebSocket')
   }
 
   #refuse (code: number, text: string): void {
