@@ -50,10 +50,18 @@ export const errors = {
   FST_RELAY_OPTIONS_TWICE: createError<[string]>('FST_RELAY_OPTIONS_TWICE', 'The hub of this server has its options already: give %s in the first registration only', 500),
   FST_RELAY_PREFIX: createError('FST_RELAY_PREFIX', 'The option prefix has no effect on a plugin that does not encapsulate: give the whole path, or register inside a scope that has the prefix', 500),
 
+  // The admin scope.
+  FST_RELAY_ADMIN_UNGUARDED: createError('FST_RELAY_ADMIN_UNGUARDED', 'relayAdmin has no guarding hook among its own options (onRequest, preParsing, preValidation, preHandler), and a guard in an outer scope cannot be seen from here: give it one, or say insecure: true if there is such a guard, or everybody may see and disconnect the peers', 500),
+  FST_RELAY_ADMIN_HUB: createError('FST_RELAY_ADMIN_HUB', 'relayAdmin found no relay: register fastify-spanza-relay before it, in the same scope or an outer one', 500),
+  FST_RELAY_ADMIN_ORIGIN: createError<[string, string]>('FST_RELAY_ADMIN_ORIGIN', 'A change must come from a page of %s, not from %s', 403),
+  FST_RELAY_ADMIN_PEER: createError('FST_RELAY_ADMIN_PEER', 'No such peer is attached', 404),
+
   // The client.
   FST_RELAY_REFUSED: createError<[number, string]>('FST_RELAY_REFUSED', 'The relay answered %d: %s'),
   FST_RELAY_CONNECT: createError<[string]>('FST_RELAY_CONNECT', 'Could not connect to the relay: %s'),
   FST_RELAY_ANSWER: createError<[string]>('FST_RELAY_ANSWER', 'The answer is not what a relay sends: %s'),
+  FST_RELAY_HTTP2: createError<[string]>('FST_RELAY_HTTP2', 'The server takes no tunnels over HTTP/2: %s'),
+  FST_RELAY_ABORTED: createError<[string]>('FST_RELAY_ABORTED', 'The tunnel was aborted: %s'),
   FST_RELAY_CLIENT_OPTION: createError<[string, string, string]>('FST_RELAY_CLIENT_OPTION', 'The option %s must be %s, not %s')
 }
 

@@ -24,6 +24,8 @@ interface Unfinished {
   address: string | undefined
   /** Called when the handshake has finished; undefined until the limits have been asked. */
   release: (() => void) | undefined
+  /** When it began, by `performance.now()`. */
+  since: number
 }
 
 /** What avvio, with which Fastify boots, adds to an instance. */
@@ -87,7 +89,7 @@ export class RelayServer implements Claimant, Http2Claimant {
     // That wrapper repeats the socket's errors, and nobody else listens.
     if (stream !== socket) stream.on('error', () => {})
     const handshake: Handshake = new Http1Handshake(request, socket, head, (refusal) => this.#settled(handshake, refusal))
-    this.#handshakes.set(handshake, { address: canonicalAddress(socket.remoteAddress), release: undefined })
+    this.#handshakes.set(handshake, { address: canonicalAddress(socket.remoteAddress), release: undefined, since: performance.now() })
     // Who has reset the connection has no address any more, and would pass for a client on a unix socket.
     if (socket.remoteAddress === undefined && socket.localAddress !== undefined) {
       socket.destroy()
@@ -105,7 +107,7 @@ export class RelayServer implements Claimant, Http2Claimant {
       if (refusal === undefined) this.http2!.hold(request.stream)
       this.#settled(handshake, refusal)
     })
-    this.#handshakes.set(handshake, { address: canonicalAddress(request.socket.remoteAddress), release: undefined })
+    this.#handshakes.set(handshake, { address: canonicalAddress(request.socket.remoteAddress), release: undefined, since: performance.now() })
     this.#dispatch(handshake)
   }
 
@@ -145,8 +147,9 @@ export class RelayServer implements Claimant, Http2Claimant {
   }
 
   #settled (handshake: Handshake, refusal: Refusal | undefined): void {
-    const { address, release } = this.#handshakes.get(handshake)!
+    const { address, release, since } = this.#handshakes.get(handshake)!
     release?.()
+    this.hub.handshakeEnded(performance.now() - since)
     this.#handshakes.delete(handshake)
     if (refusal === undefined) return
     this.hub.refused({ ...refusal, address, path: pathOf(handshake.request.url!) })
@@ -160,9 +163,8 @@ export class RelayServer implements Claimant, Http2Claimant {
   async #closeNow (): Promise<void> {
     const closed = this.hub.close()
     for (const handshake of this.#handshakes.keys()) handshake.interrupt(new errors.FST_RELAY_CLOSING())
-    this.http2?.drain()
     await closed
-    this.http2?.close()
+    this.http2?.close(this.hub.options.closeGrace)
     this.#releaseClaim()
   }
 }

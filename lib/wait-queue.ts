@@ -1,17 +1,29 @@
 const MAX_BYTES = 256 * 1024
 const MAX_DATAGRAMS = 512
 
+interface Waiting {
+  datagram: Buffer
+  /** By `performance.now()`. */
+  since: number
+}
+
 /**
  * The datagrams that wait while a socket is blocked: at most 512 of them and 256 KiB. WireGuard's handshake
  * messages go first; when there is too much, the oldest data goes, and handshake messages only after that.
  */
 export class WaitQueue {
-  readonly #handshakes: Buffer[] = []
-  readonly #data: Buffer[] = []
+  readonly #handshakes: Waiting[] = []
+  readonly #data: Waiting[] = []
   #bytes = 0
+  #lastSince = 0
 
   get length (): number {
     return this.#handshakes.length + this.#data.length
+  }
+
+  /** When the datagram that `shift` gave last was added, by `performance.now()`. */
+  get lastSince (): number {
+    return this.#lastSince
   }
 
   /**
@@ -21,11 +33,11 @@ export class WaitQueue {
    */
   add (datagram: Buffer, isHandshake: boolean): Buffer[] {
     const lane = isHandshake ? this.#handshakes : this.#data
-    lane.push(datagram)
+    lane.push({ datagram, since: performance.now() })
     this.#bytes += datagram.length
     const dropped: Buffer[] = []
     while (this.#bytes > MAX_BYTES || this.length > MAX_DATAGRAMS) {
-      const oldest = (this.#data.shift() ?? this.#handshakes.shift())!
+      const oldest = (this.#data.shift() ?? this.#handshakes.shift())!.datagram
       this.#bytes -= oldest.length
       dropped.push(oldest)
     }
@@ -35,8 +47,10 @@ export class WaitQueue {
   /** The next datagram to send. */
   shift (): Buffer | undefined {
     const next = this.#handshakes.shift() ?? this.#data.shift()
-    if (next !== undefined) this.#bytes -= next.length
-    return next
+    if (next === undefined) return undefined
+    this.#bytes -= next.datagram.length
+    this.#lastSince = next.since
+    return next.datagram
   }
 
   clear (): void {

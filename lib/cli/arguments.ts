@@ -22,6 +22,7 @@ const flags = {
   header: { type: 'string', multiple: true },
   framing: { type: 'string' },
   protocol: { type: 'string' },
+  http2: { type: 'boolean' },
   host: { type: 'string' },
   servername: { type: 'string' },
   ca: { type: 'string' },
@@ -61,6 +62,7 @@ export function parseCommand (args: string[], env: NodeJS.ProcessEnv): Command {
   if (values.framing !== undefined) options.framings = values.framing.split(',').map((name) => name.trim()) as DatagramFraming[]
   if (values.protocol !== undefined) options.protocol = values.protocol as ClientProtocol
   if (values.protocol === 'websocket') options.keyless = true
+  if (values.http2 === true) options.httpVersion = 2
   if (values.header !== undefined) options.headers = parseHeaders(values.header)
   if (values['retry-replaced'] === true) options.retryReplaced = true
   const tokenFile = values['token-file']

@@ -12,6 +12,8 @@ Joins a local UDP port, for WireGuard to use as its endpoint, to a relay.
   --framing <list>          what to offer, the preferred one first (default wg,len16)
   --protocol <name>         spanza (the default), or websocket, without a key, for
                             proxies that let only WebSockets through
+  --http2                   speak HTTP/2 to the relay, and nothing else. Over TLS it must
+                            choose h2; without TLS it is taken to know that
   --host <name>             the Host header, if it is not the URL's
   --servername <name>       the name for TLS, if it is neither --host nor the URL's
   --ca <file>               the certificates to trust in place of the built-in ones (PEM)
@@ -30,7 +32,8 @@ Exit codes:
   0  stopped by SIGINT or SIGTERM
   1  an unexpected error, such as a local port that is taken
   2  the command line cannot be used
-  3  the relay refused, and would again; or what answered is no relay
+  3  the relay refused, and would again; or what answered is no relay, or does
+     not take tunnels over HTTP/2
   4  another device with the same identity took the place
   5  the relay closed the connection for good, for instance by its operator
 `

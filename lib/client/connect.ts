@@ -1,20 +1,15 @@
-import { request as httpRequest, type IncomingHttpHeaders, type IncomingMessage } from 'node:http'
+import { request as httpRequest, type IncomingHttpHeaders } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { errors } from '../errors.ts'
-import type { Framing } from '../framing/framing.ts'
-import { printable } from '../printable.ts'
-import { len16 } from '../framing/len16.ts'
-import { wg } from '../framing/wg.ts'
-import { MAX_DATAGRAM_SIZE } from '../wireguard.ts'
+import { readAgreement, shown } from './answer.ts'
 import { connectError, describeError } from './describe-error.ts'
 import { EarlyTunnel } from './early-tunnel.ts'
-import { planConnect, type ConnectOptions, type ConnectPlan, type DatagramFraming, type HttpUpgradeOptions, type RawConnectOptions } from './options.ts'
-import { refusalOf, REFUSAL_BODY_LIMIT } from './refusal.ts'
+import { connectHttp2 } from './http2-handshake.ts'
+import { planConnect, type ConnectOptions, type ConnectPlan, type HttpUpgradeOptions, type RawConnectOptions } from './options.ts'
+import { readRefusal } from './refusal.ts'
 import { RelayConnection } from './relay-connection.ts'
 import { openTransport, sendProxyHeader } from './transport.ts'
-
-const framingTable: Record<DatagramFraming, Framing> = { wg, len16 }
 
 /**
  * Opens a tunnel to a relay. With `framings: 'raw'`, the default under `protocol: 'websocket'`, it carries bytes and is
@@ -26,11 +21,15 @@ const framingTable: Record<DatagramFraming, Framing> = { wg, len16 }
  * have been rejected with otherwise; early data may then have reached the server or not. Reading begins behind the
  * 101, and an `end()` waits for it.
  *
+ * With `httpVersion: 2` the tunnel is a stream of an HTTP/2 connection, which tunnels share. A reset of that stream by the
+ * relay destroys the tunnel with FST_RELAY_ABORTED, and `destroy()` resets it with CANCEL.
+ *
  * @param url an `http:` or `https:` URL, without user name and password; for `protocol: 'websocket'` also `ws:`, `wss:`
  * @throws FST_RELAY_CLIENT_OPTION an option cannot be used
  * @throws FST_RELAY_CONNECT no answer came: the network, TLS, or no time left; see `cause`
  * @throws FST_RELAY_REFUSED the relay said no; the error is a `RelayRefusedError`
  * @throws FST_RELAY_ANSWER the answer is no relay's, or a proxy removed parts of it
+ * @throws FST_RELAY_HTTP2 with `httpVersion: 2`: the server does not speak HTTP/2, or not its extended CONNECT
  * @throws the reason of `signal`
  */
 export function connect (url: string | URL, options: RawConnectOptions | HttpUpgradeOptions): Promise<Duplex>
@@ -38,7 +37,7 @@ export function connect (url: string | URL, options?: ConnectOptions): Promise<R
 export async function connect (url: string | URL, options: ConnectOptions | RawConnectOptions | HttpUpgradeOptions = {}): Promise<RelayConnection | Duplex> {
   const plan = planConnect(url, options)
   plan.signal?.throwIfAborted()
-  return await handshake(plan, openTransport(plan))
+  return plan.httpVersion === 2 ? await connectHttp2(plan) : await handshake(plan, openTransport(plan))
 }
 
 /** Sends the request on the transport and waits for the answer. Whatever fails destroys the transport. */
@@ -88,20 +87,22 @@ function handshake (plan: ConnectPlan, transport: Duplex): Promise<RelayConnecti
       })
       request.on('response', (response) => {
         if (response.statusCode === 101) fail(errors.FST_RELAY_ANSWER(faultOf101(plan, response.headers)!))
-        else refusal = readRefusal(response, fail)
+        else refusal = readRefusal(response, response, fail)
       })
       request.on('upgrade', (response, tunnel, head) => {
         // All in the turn of the answer: what comes next on the tunnel finds its listeners in place.
         try {
-          const settings = readAnswer(plan, response.headers)
+          const fault = faultOf101(plan, response.headers)
+          if (fault !== undefined) throw errors.FST_RELAY_ANSWER(fault)
+          const agreement = readAgreement(plan, response.headers)
           if (head.length > 0) tunnel.unshift(head)
-          if (settings === undefined) {
+          if (agreement === undefined) {
             tunnel.allowHalfOpen = true
             beginEarly() // if the transport has answered before it was done with the request
             early?.open()
             resolve(tunnel)
           } else {
-            resolve(new RelayConnection(tunnel, { ...plan, ...settings }))
+            resolve(new RelayConnection(tunnel, { ...plan, ...agreement }))
           }
           settle()
         } catch (error) {
@@ -123,54 +124,10 @@ function handshake (plan: ConnectPlan, transport: Duplex): Promise<RelayConnecti
   })
 }
 
-/** Collects the body of a refusal, as far as the limit; the returned function reports what there is so far. */
-function readRefusal (response: IncomingMessage, report: (error: Error) => void): () => void {
-  const chunks: Buffer[] = []
-  let length = 0
-  const done = () => report(refusalOf(response, Buffer.concat(chunks)))
-  response.on('data', (chunk: Buffer) => {
-    chunks.push(chunk)
-    length += chunk.length
-    if (length >= REFUSAL_BODY_LIMIT) done()
-  })
-  response.on('end', done)
-  response.on('error', done)
-  return done
-}
-
-/**
- * Reads what was agreed on; undefined for a tunnel of bytes.
- * @throws FST_RELAY_ANSWER
- */
-function readAnswer (plan: ConnectPlan, headers: IncomingHttpHeaders) {
-  const fault = faultOf101(plan, headers)
-  if (fault !== undefined) throw errors.FST_RELAY_ANSWER(fault)
-  const answered = headers['spanza-framing']
-  if (plan.framings === 'raw') return
-  if (answered === undefined) throw errors.FST_RELAY_ANSWER('a proxy removed Spanza-Framing, or the server is older')
-  const chosen = plan.framings.find((name) => name === String(answered).toLowerCase())
-  if (chosen === undefined) throw errors.FST_RELAY_ANSWER(`it chose the framing "${shown(answered)}", which was not asked for`)
-  return {
-    framing: framingTable[chosen],
-    maxPacketSize: { send: readMaxPacket(headers['spanza-max-packet']), receive: plan.maxPacketSize }
-  }
-}
-
 /** What keeps a 101 from being the answer to this request. A proxy may have added to `Connection`. */
 function faultOf101 ({ protocol }: ConnectPlan, { upgrade, connection = '' }: IncomingHttpHeaders): string | undefined {
   if (upgrade === undefined) return `a 101 without "Upgrade: ${protocol}"`
   if (upgrade.toLowerCase() !== protocol) return `a 101 with "Upgrade: ${shown(upgrade)}"`
   const hasUpgrade = connection.split(',').some((token) => token.trim().toLowerCase() === 'upgrade')
   return hasUpgrade ? undefined : 'a 101 without "Connection: Upgrade"'
-}
-
-function readMaxPacket (value: string | string[] | undefined): number {
-  if (value === undefined) return MAX_DATAGRAM_SIZE
-  const bytes = /^\d{1,5}$/.test(String(value)) ? Number(value) : 0
-  if (bytes < 1 || bytes > MAX_DATAGRAM_SIZE) throw errors.FST_RELAY_ANSWER(`"Spanza-Max-Packet: ${shown(value)}"`)
-  return bytes
-}
-
-function shown (value: string | string[] | undefined): string {
-  return printable(String(value)).slice(0, 100)
 }

@@ -10,8 +10,11 @@ import { MAX_DATAGRAM_SIZE } from '../wireguard.ts'
 /** The framings that carry datagrams. */
 export type DatagramFraming = 'wg' | 'len16'
 
-/** What `Upgrade` asks for. */
+/** What `Upgrade`, or `:protocol`, asks for. */
 export type ClientProtocol = 'spanza' | 'websocket'
+
+/** 1 stands for HTTP/1.1 and its `Upgrade`, 2 for HTTP/2 and its extended CONNECT (RFC 8441). */
+export type HttpVersion = 1 | 2
 
 /** What of Node's TLS options can be given; the rest follows from the URL, `host` and `servername`. */
 export type TlsOptions = Pick<ConnectionOptions,
@@ -21,6 +24,13 @@ export type TlsOptions = Pick<ConnectionOptions,
 /** How to reach a relay, with any framing. */
 export interface TransportOptions {
   /**
+   * Default 1. With 2, all tunnels of equal settings share a connection for as long as there are any: equal are the origin,
+   * `host`, `servername`, `tls` (by value), `createConnection` (the same function), `proxyProtocol`, `keepaliveInterval` and
+   * `keepaliveTimeout`, by which that connection is watched as well. An `http:` URL is
+   * spoken to without asking ("prior knowledge"), for `https:` ALPN must choose it: nothing falls back to HTTP/1.1.
+   */
+  httpVersion?: HttpVersion
+  /**
    * What to send in `Upgrade`, default `'spanza'`. `'websocket'`, with `keyless: true`, is the HTTPUpgrade transport of
    * Xray and sing-box, for servers that speak that, and for proxies that let only WebSockets through.
    */
@@ -28,8 +38,8 @@ export interface TransportOptions {
   /** Given with `'websocket'`: no `Sec-WebSocket-Key`, and a bare stream behind the 101. WebSockets with a key are not spoken. */
   keyless?: boolean
   /**
-   * Further header fields of the request; names are sent in the case given, a list as one line for each value.
-   * Not `Host`, `Connection`, `Upgrade`, `Spanza-Framing`, `Sec-WebSocket-Key` and those of a body.
+   * Further header fields of the request; names are sent in the case given, a list as one line for each value. HTTP/2
+   * knows lower case only, and a list goes out as one line. Not `Host`, `Connection`, `Upgrade`, `Spanza-Framing`, `Sec-WebSocket-Key` and those of a body.
    */
   headers?: Record<string, string | readonly string[]>
   /** Sent as `Authorization: Bearer …`. */
@@ -41,8 +51,9 @@ export interface TransportOptions {
   /** For `https:` only, and not together with `createConnection`. `ca` stands in place of the built-in list. */
   tls?: TlsOptions
   /**
-   * Gives the connection to speak HTTP/1.1 on, connected or connecting, in place of TCP or TLS to the URL's
-   * host. With an `https:` URL too it is used as it is: TLS is then its own affair. Called once an attempt.
+   * Gives the connection to speak HTTP on, connected or connecting, in place of TCP or TLS to the URL's host. With an
+   * `https:` URL too it is used as it is: TLS, and ALPN for HTTP/2, are then its own affair. Called once an attempt, with
+   * `httpVersion: 2` once for each connection that tunnels share.
    */
   createConnection?: () => Duplex
   /**
@@ -74,7 +85,7 @@ export type ConnectOptions = DatagramOptions & ({ protocol?: 'spanza' } | { fram
 interface RawOptions extends TransportOptions {
   /**
    * Sent right behind the request, without waiting for the 101; with 0 bytes, later writes do not wait either. It is
-   * not copied. `connect` says what becomes of a refusal.
+   * not copied. `connect` says what becomes of a refusal. Over HTTP/1.1 only.
    */
   earlyData?: Uint8Array
 }
@@ -86,6 +97,7 @@ export interface RawConnectOptions extends RawOptions {
 
 /** Options of `connect` for a tunnel of bytes by the HTTPUpgrade transport. */
 export interface HttpUpgradeOptions extends RawOptions {
+  httpVersion?: 1
   protocol: 'websocket'
   keyless: true
   framings?: 'raw'
@@ -93,12 +105,15 @@ export interface HttpUpgradeOptions extends RawOptions {
 
 /** The options of one attempt, checked, with all defaults. */
 export interface ConnectPlan {
+  readonly httpVersion: HttpVersion
   readonly protocol: ClientProtocol
   readonly href: string
   readonly secure: boolean
   readonly hostname: string
   readonly port: number
   readonly path: string
+  /** What `Host` or `:authority` says. */
+  readonly host: string
   /** All header fields of the request, in the order they are sent. */
   readonly headers: Record<string, string | readonly string[]>
   readonly servername: string | undefined
@@ -137,6 +152,9 @@ const RESERVED_HEADERS: Record<string, string> = {
   expect: 'nothing: the request has no body'
 }
 
+/** Header fields of a connection, which HTTP/2 does not have (RFC 9113, section 8.2.2). */
+const HTTP1_HEADERS = ['keep-alive', 'proxy-connection', 'http2-settings']
+
 /** The error for an option that cannot be used, naming it and its value. */
 export function optionError (name: string, expected: string, value: unknown): Error {
   return errors.FST_RELAY_CLIENT_OPTION(name, expected, inspect(value, { depth: 0, maxStringLength: 200, breakLength: Infinity }))
@@ -157,6 +175,7 @@ export function integerOption (name: string, value: unknown, fallback: number, m
  */
 export function planConnect (url: string | URL, options: DatagramOptions | RawConnectOptions | HttpUpgradeOptions): ConnectPlan {
   if (typeof options !== 'object' || options === null) throw optionError('options', 'an object', options)
+  const httpVersion = checkHttpVersion(options)
   const protocol = checkProtocol(options)
   const { protocol: scheme, hostname, port, host, pathname, search, href } = checkUrl(url, protocol)
   const secure = scheme === 'https:' || scheme === 'wss:'
@@ -183,24 +202,35 @@ export function planConnect (url: string | URL, options: DatagramOptions | RawCo
   if (earlyData !== undefined) {
     if (!(earlyData instanceof Uint8Array)) throw optionError('earlyData', 'a Buffer', typeof earlyData)
     if (framings !== 'raw') throw optionError('earlyData', 'absent with framings: it is for a tunnel of bytes', 'given')
+    if (httpVersion === 2) throw optionError('earlyData', 'absent with httpVersion 2', 'given')
   }
   if (options.signal !== undefined && !(options.signal instanceof AbortSignal)) {
     throw optionError('signal', 'an AbortSignal', options.signal)
   }
+  const path = pathname + search
+  const fields = {
+    ...(framings === 'raw' ? {} : { 'Spanza-Framing': framings.join(', ') }),
+    ...checkHeaders(options.headers, options.token, httpVersion)
+  }
   return {
+    httpVersion,
     protocol,
     href,
     secure,
     hostname: bareHostname,
     port: port === '' ? (secure ? 443 : 80) : Number(port),
-    path: pathname + search,
-    headers: {
-      Host: hostHeader,
-      Connection: 'Upgrade',
-      Upgrade: protocol,
-      ...(framings === 'raw' ? {} : { 'Spanza-Framing': framings.join(', ') }),
-      ...checkHeaders(options.headers, options.token)
-    },
+    path,
+    host: hostHeader,
+    headers: httpVersion === 1
+      ? { Host: hostHeader, Connection: 'Upgrade', Upgrade: protocol, ...fields }
+      : {
+          ':method': 'CONNECT',
+          ':protocol': protocol,
+          ':scheme': secure ? 'https' : 'http',
+          ':authority': hostHeader,
+          ':path': path,
+          ...http2Fields(fields)
+        },
     servername: checkServername(options.servername, hostHeader, bareHostname),
     tls: checkTls(options, secure),
     createConnection: options.createConnection,
@@ -213,6 +243,14 @@ export function planConnect (url: string | URL, options: DatagramOptions | RawCo
     keepaliveInterval,
     keepaliveTimeout
   }
+}
+
+function checkHttpVersion ({ httpVersion = 1, protocol }: TransportOptions): HttpVersion {
+  if (httpVersion !== 1 && httpVersion !== 2) throw optionError('httpVersion', '1 or 2', httpVersion)
+  if (httpVersion === 2 && protocol === 'websocket') {
+    throw optionError('httpVersion', "1 with protocol 'websocket' and keyless: that transport is made of HTTP/1.1", httpVersion)
+  }
+  return httpVersion
 }
 
 function checkProtocol ({ protocol = 'spanza', keyless }: TransportOptions): ClientProtocol {
@@ -278,10 +316,10 @@ function checkTls (options: TransportOptions, secure: boolean): TlsOptions {
   } catch (error) {
     throw optionError('tls', 'what Node can make a TLS context of', (error as Error).message)
   }
-  return tls
+  return { ...tls }
 }
 
-function checkHeaders (headers: unknown, token: unknown): Record<string, string | readonly string[]> {
+function checkHeaders (headers: unknown, token: unknown, httpVersion: HttpVersion): Record<string, string | readonly string[]> {
   const checked: Record<string, string | readonly string[]> = {}
   const seen = new Set<string>()
   if (token !== undefined) {
@@ -297,6 +335,7 @@ function checkHeaders (headers: unknown, token: unknown): Record<string, string 
     const key = name.toLowerCase()
     const instead = RESERVED_HEADERS[key]
     if (instead !== undefined) throw optionError(`headers['${name}']`, `absent; use ${instead}`, 'given')
+    if (httpVersion === 2 && HTTP1_HEADERS.includes(key)) throw optionError(`headers['${name}']`, 'absent over HTTP/2', 'given')
     if (seen.has(key)) {
       throw optionError(`headers['${name}']`, key === 'authorization' && token !== undefined ? 'absent with a token' : 'given once', 'given twice')
     }
@@ -314,6 +353,14 @@ function checkHeaders (headers: unknown, token: unknown): Record<string, string 
     checked[name] = value as string | readonly string[]
   }
   return checked
+}
+
+/** As HTTP/2 has them: in lower case, and one line each, as Node allows a second one for some names only. */
+function http2Fields (fields: Record<string, string | readonly string[]>): Record<string, string> {
+  return Object.fromEntries(Object.entries(fields).map(([name, value]) => {
+    const key = name.toLowerCase()
+    return [key, typeof value === 'string' ? value : value.join(key === 'cookie' ? '; ' : ', ')]
+  }))
 }
 
 function isHeaderValue (name: string, value: unknown): boolean {

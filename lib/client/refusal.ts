@@ -1,9 +1,10 @@
-import { STATUS_CODES, type IncomingMessage } from 'node:http'
+import { STATUS_CODES, type IncomingHttpHeaders } from 'node:http'
+import type { Readable } from 'node:stream'
 import { errors } from '../errors.ts'
 import { printable } from '../printable.ts'
 
 /** How much of a refusal's body is read, in bytes. */
-export const REFUSAL_BODY_LIMIT = 16 * 1024
+const REFUSAL_BODY_LIMIT = 16 * 1024
 
 const MAX_TEXT_LENGTH = 500
 
@@ -18,18 +19,39 @@ export interface RelayRefusedError extends Error {
   retryAfter?: number
 }
 
-/** Makes the error for an answer that is no 101. */
-export function refusalOf (response: IncomingMessage, body: Buffer): RelayRefusedError {
-  const statusCode = response.statusCode!
+/** An answer that opened no tunnel. HTTP/2 has no status message. */
+interface Refusal {
+  statusCode?: number | undefined
+  statusMessage?: string | undefined
+  headers: IncomingHttpHeaders
+}
+
+/** Collects the body of a refusal, as far as the limit; the returned function reports what there is so far. */
+export function readRefusal (refusal: Refusal, body: Readable, report: (error: Error) => void): () => void {
+  const chunks: Buffer[] = []
+  let length = 0
+  const done = () => report(refusalOf(refusal, Buffer.concat(chunks)))
+  body.on('data', (chunk: Buffer) => {
+    chunks.push(chunk)
+    length += chunk.length
+    if (length >= REFUSAL_BODY_LIMIT) done()
+  })
+  body.on('end', done)
+  body.on('error', done)
+  return done
+}
+
+/** Makes the error for an answer that opened no tunnel. */
+export function refusalOf ({ statusCode = 0, statusMessage, headers }: Refusal, body: Buffer): RelayRefusedError {
   const { code, message } = readBody(body)
-  const { location } = response.headers
-  const words = message ?? (response.statusMessage || STATUS_CODES[statusCode] || 'no further words')
+  const { location } = headers
+  const words = message ?? (statusMessage || STATUS_CODES[statusCode] || 'no further words')
   const text = [
     code === undefined ? '' : `${code}, `,
     words,
     location === undefined ? '' : `, to ${location}`
   ].join('')
-  const retryAfter = readRetryAfter(response.headers['retry-after'])
+  const retryAfter = readRetryAfter(headers['retry-after'])
   const error = errors.FST_RELAY_REFUSED(statusCode, printable(text).slice(0, MAX_TEXT_LENGTH)) as RelayRefusedError
   error.statusCode = statusCode
   if (code !== undefined) error.relayCode = code

@@ -7,6 +7,7 @@ import { CLOSING, DRAIN, PING, pong, readClosing, readDrain } from '../framing/w
 import { endAndLinger } from '../linger.ts'
 import { clearReserved } from '../wireguard.ts'
 import { describeError } from './describe-error.ts'
+import { Http2Tunnel } from './http2-tunnel.ts'
 import { Liveness } from './liveness.ts'
 import type { DatagramFraming } from './options.ts'
 import { Sender } from './sender.ts'
@@ -96,7 +97,10 @@ export class RelayConnection extends EventEmitter<RelayConnectionEvents> {
   readonly #decoder: Decoder
   readonly #sender: Sender
   readonly #liveness: Liveness
-  /** Memory read by a socket is ours alone; a stream that someone else made may pass on shared memory. */
+  /**
+   * Memory read by a socket is ours alone, and so are the parts of it that Node gives to the streams of HTTP/2; a stream
+   * that someone else made may pass on shared memory.
+   */
   readonly #ownsChunks: boolean
   readonly #stats = noConnectionStats()
 
@@ -110,7 +114,7 @@ export class RelayConnection extends EventEmitter<RelayConnectionEvents> {
     this.maxPacketSize = maxPacketSize.send
     this.#tunnel = tunnel
     this.#framing = framing
-    this.#ownsChunks = tunnel instanceof Socket
+    this.#ownsChunks = tunnel instanceof Socket || tunnel instanceof Http2Tunnel
     this.#decoder = framing.createDecoder(this.#sink(), { maxPacketSize: maxPacketSize.receive })
     const liveness = new Liveness({
       interval: keepaliveInterval,

@@ -89,7 +89,7 @@ export interface SidecarEvents {
  * again when the connection is lost, and bridges a moment's outage.
  *
  * It connects again after network errors, the answers 408, 425, 429 and 5xx, and close reasons that allow it.
- * Any other answer is final, and so are the other reasons, among them `replaced`.
+ * Any other answer is final, that of a server without HTTP/2 included, and so are the other reasons, among them `replaced`.
  */
 export class UdpSidecar extends EventEmitter<SidecarEvents> {
   readonly #options: SidecarOptions
@@ -223,7 +223,7 @@ export class UdpSidecar extends EventEmitter<SidecarEvents> {
   async #attemptFailed (error: Error): Promise<SidecarStop | undefined> {
     const text = describeError(error)
     let retryIn = this.#backoff.next()
-    if (error instanceof errors.FST_RELAY_ANSWER) return { text, error }
+    if (error instanceof errors.FST_RELAY_ANSWER || error instanceof errors.FST_RELAY_HTTP2) return { text, error }
     if (error instanceof errors.FST_RELAY_REFUSED) {
       const { statusCode, retryAfter = 0 } = error as unknown as RelayRefusedError
       if (statusCode < 500 && !RETRIED_STATUSES.includes(statusCode)) return { text, error }

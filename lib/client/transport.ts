@@ -24,9 +24,9 @@ export function sendProxyHeader (plan: ConnectPlan, socket: Socket): Socket {
   return plan.secure ? startTls(plan, { socket }) : socket
 }
 
-function startTls ({ tls, servername, hostname: host, port }: ConnectPlan, over: ConnectionOptions = {}): TLSSocket {
+function startTls ({ httpVersion, tls, servername, hostname: host, port }: ConnectPlan, over: ConnectionOptions = {}): TLSSocket {
   const name = servername === undefined ? {} : { servername }
-  return guarded(connectTls({ ...tls, ...name, host, port, ...over, ALPNProtocols: ['http/1.1'] }))
+  return guarded(connectTls({ ...tls, ...name, host, port, ...over, ALPNProtocols: [httpVersion === 2 ? 'h2' : 'http/1.1'] }))
 }
 
 function userTransport (createConnection: () => Duplex): Duplex {

@@ -3,6 +3,7 @@ import { constants, type Http2Server, type Http2ServerRequest, Http2ServerRespon
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { errors } from '../errors.ts'
+import { failOnReset, isFinished, resetStream } from '../http2-stream.ts'
 import { Handshake, type Refusal, type ReplyHeaders, type WebSocketOutcome } from './handshake.ts'
 import { agreeOnDeflate, webSocketOn, type WebSocketSettings } from './websocket.ts'
 
@@ -24,8 +25,7 @@ export class Http2Handshake extends Handshake {
     this.#stream = request.stream
     // Node passes the stream's errors on to the request; met by no listener, one would end the process.
     for (const emitter of [this.#stream, request, response]) emitter.on('error', () => {})
-    // Where Node is left to it, a stream that was reset looks as if both sides had ended it.
-    this.#stream.on('aborted', () => this.#stream.destroy(resetError(this.#stream)))
+    failOnReset(this.#stream)
     // Of the response, Node says that it has finished also where the client has reset the stream.
     this.#stream.on('close', this.#onClose)
   }
@@ -69,24 +69,15 @@ export class Http2Handshake extends Handshake {
   }
 
   protected override destroy (): void {
-    this.#stream.close(constants.NGHTTP2_CANCEL)
+    resetStream(this.#stream, constants.NGHTTP2_CANCEL)
   }
 
   readonly #onClose = (): void => {
     if (this.isSettled) return
-    if (this.#stream.writableFinished) this.answered()
+    if (isFinished(this.#stream)) this.answered()
     else this.refused(499, new errors.FST_RELAY_CLIENT_GONE())
   }
 }
-
-/** What a client's RST_STREAM is told as. */
-function resetError ({ rstCode }: ServerHttp2Stream): Error {
-  const [name = String(rstCode)] = Object.entries(constants).find(([key, code]) => errorCodeName.test(key) && code === rstCode) ?? []
-  return new Error(`the client reset the stream: ${name.replace('NGHTTP2_', '')}`)
-}
-
-/** Of Node's constants, the names of the error codes of RFC 9113, section 7. */
-const errorCodeName = /^NGHTTP2_(?:NO_ERROR|PROTOCOL_ERROR|INTERNAL_ERROR|FLOW_CONTROL_ERROR|SETTINGS_TIMEOUT|STREAM_CLOSED|FRAME_SIZE_ERROR|REFUSED_STREAM|CANCEL|COMPRESSION_ERROR|CONNECT_ERROR|ENHANCE_YOUR_CALM|INADEQUATE_SECURITY|HTTP_1_1_REQUIRED)$/
 
 /** Names are lower-case in HTTP/2, and Node takes one that is given in two spellings for two. */
 function lowerCased (headers: OutgoingHttpHeaders): OutgoingHttpHeaders {
@@ -143,15 +134,19 @@ export class Http2Entrance {
     stream.once('close', () => this.#release(session))
   }
 
-  /** Takes no new streams, and lets those that are open end. */
-  drain (): void {
-    for (const session of this.#sessions) session.close()
-  }
-
-  /** Ends the sessions that have had tunnels. */
-  close (): void {
-    for (const session of this.#tunnels.keys()) session.destroy()
+  /**
+   * Takes no new streams, and ends each session when it has none left. To be called when the tunnels are closed: GOAWAY would overtake
+   * the end of a stream.
+   * @param grace milliseconds after which the sessions that have had tunnels are cut
+   */
+  close (grace: number): void {
     this.#server.off('connection', this.#onConnection).off('session', this.#onSession).off('connect', this.#onConnect)
+    for (const session of this.#sessions) {
+      session.close()
+      if (!this.#tunnels.has(session)) continue
+      const timer = setTimeout(() => session.destroy(), grace)
+      session.once('close', () => clearTimeout(timer))
+    }
   }
 
   #release (session: Http2Session): void {

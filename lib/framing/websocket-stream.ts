@@ -18,6 +18,8 @@ export class WebSocketStream extends Duplex {
   #isClosing = false
   /** Whether nobody waits for the end of the stream any more. */
   #isAbandoned = false
+  /** What broke the connection. */
+  #failure = new Error('the connection was closed without a Close frame')
   #farewell: { code: number | undefined, reason: string } = { code: closeCodes.normal, reason: '' }
 
   /** @param tunnel what `socket` speaks on */
@@ -28,6 +30,7 @@ export class WebSocketStream extends Duplex {
     limitMessages(socket, tunnel, MAX_STREAM_MESSAGE, () => this.#refuse(closeCodes.messageTooBig, 'a message is too big'))
     socket.on('message', (message, isBinary) => this.#take(message as Buffer, isBinary))
     socket.on('error', (error) => this.#refuse(closeCodes.internalError, error.message))
+    tunnel.on('error', (error) => { this.#failure = error })
     tunnel.on('data', () => this.#checkOpen())
     onWebSocketEnd(socket, (end) => this.#ended(end))
   }
@@ -104,7 +107,7 @@ export class WebSocketStream extends Duplex {
       this.#received = end
       this.push(null)
     } else {
-      this.destroy(new Error('the connection was closed without a Close frame'))
+      this.destroy(this.#failure)
     }
   }
 

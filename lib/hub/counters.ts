@@ -1,3 +1,5 @@
+import { createHistogram, type HistogramData } from './histogram.ts'
+
 /** Why a datagram went nowhere. */
 export const dropReasons = [
   'too-large', 'empty', 'queue-full', 'peer-closed', 'peer-away', 'no-session', 'no-pending', 'no-responder',
@@ -21,12 +23,22 @@ export interface Counters {
   targetErrors: Record<string, number>
   /** Handshake initiations by where they went: to the one peer whose key they name, to all peers without a key, nowhere. */
   initiations: { unicast: number, fannedOut: number, unmatched: number }
+  /** Datagrams that were made of one, because it went to several peers: `fannedOut` initiations to more than one. */
+  copies: number
+  /** Datagrams that had to wait for a blocked socket: how many waited before them, and for how long those waited that left, in seconds. */
+  queue: { depth: HistogramData, seconds: HistogramData }
+  /** From the request to its answer, in seconds, whether it became a tunnel or not. */
+  handshakeSeconds: HistogramData
   attached: number
   /** Tunnels that have ended, by reason. */
   detached: Record<string, number>
   /** Handshakes that were refused, by error code, or by status where a hook of the app refused. */
   refused: Record<string, number>
 }
+
+/** A queue holds 512 datagrams at most, and for no longer than `writeTimeout`. */
+const DEPTHS = [0, 1, 3, 7, 15, 31, 63, 127, 255, 511]
+const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30]
 
 export function createCounters (): Counters {
   return {
@@ -39,6 +51,9 @@ export function createCounters (): Counters {
     targetDatagramsOut: 0,
     targetErrors: {},
     initiations: { unicast: 0, fannedOut: 0, unmatched: 0 },
+    copies: 0,
+    queue: { depth: createHistogram(DEPTHS), seconds: createHistogram(SECONDS) },
+    handshakeSeconds: createHistogram(SECONDS),
     attached: 0,
     detached: {},
     refused: {}

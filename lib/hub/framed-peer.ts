@@ -2,10 +2,10 @@ import type { Duplex } from 'node:stream'
 import { closeReasons, type CloseReason } from '../framing/close-reasons.ts'
 import type { DatagramSink, Decoder, Framing } from '../framing/framing.ts'
 import { CLOSING, PING, pong, readClosing } from '../framing/wg.ts'
+import { isCutShort } from '../http2-stream.ts'
 import { endAndLinger } from '../linger.ts'
 import { PacketPeer, type PacketRouter } from './packet-peer.ts'
 import type { Admitted, DetachReason, HubContext } from './peer.ts'
-import { isCutShort } from './splice.ts'
 
 /** Clients that are told to come back are spread over this many milliseconds. */
 const DRAIN_SPREAD_MS = 1000

@@ -6,10 +6,12 @@ import { printable } from '../printable.ts'
 import { rateLimit, TokenBucket } from '../token-bucket.ts'
 import { Clock } from './clock.ts'
 import { countUp, createCounters, type Counters } from './counters.ts'
+import { observe } from './histogram.ts'
 import { PacketChannel } from './packet-channel.ts'
+import { PacketPeer } from './packet-peer.ts'
 import { StreamChannel } from './stream-channel.ts'
 import { TargetChannel } from './target-channel.ts'
-import type { Admitted, ChannelKey, DetachReason, HubContext, Peer, PeerInfo } from './peer.ts'
+import type { Admitted, ChannelKey, DetachReason, HttpVersion, HubContext, Peer, PeerInfo } from './peer.ts'
 
 const MAX_TICK_MS = 1000
 /** A deadline is met with this precision, as a part of it. */
@@ -55,10 +57,27 @@ export interface ChannelInfo extends ChannelKey {
   peers: number
 }
 
+/** Tunnels of one kind: those of one route, or of several that share their channels, that were opened in the same way. */
+export interface TunnelCount {
+  scope: string
+  protocol: string
+  framing: PeerInfo['framing']
+  httpVersion: HttpVersion
+  /** Over the hub's life. */
+  attached: number
+  /** Now. */
+  peers: number
+}
+
 /** The counters, and how much there is now. */
 export interface HubStats extends Counters {
   peers: number
   channels: number
+  tunnels: TunnelCount[]
+  /** WireGuard sessions that are known, each once for either side. */
+  sessions: number
+  /** Datagrams that wait for blocked sockets. */
+  waiting: number
 }
 
 /** Which peer to disconnect; without `scope` or `kind`, in every channel of that name. */
@@ -87,6 +106,7 @@ export class RelayHub extends EventEmitter<HubEvents> {
   readonly #clock: Clock
   readonly #counters = createCounters()
   readonly #timer: NodeJS.Timeout
+  readonly #tunnels = new Map<string, TunnelCount>()
   #peerCount = 0
   #isClosing = false
 
@@ -129,8 +149,21 @@ export class RelayHub extends EventEmitter<HubEvents> {
 
   /** A copy of the counters; those of tunnels that live are included. */
   stats (): HubStats {
-    const stats: HubStats = { ...structuredClone(this.#counters), peers: this.#peerCount, channels: this.channels().length }
-    for (const peer of this.#allPeers()) addTraffic(stats, peer)
+    const stats: HubStats = {
+      ...structuredClone(this.#counters),
+      peers: this.#peerCount,
+      channels: this.channels().length,
+      tunnels: [...this.#tunnels.values()].map((count) => ({ ...count })),
+      sessions: 0,
+      waiting: 0
+    }
+    for (const { members } of this.#channels.values()) {
+      if (members instanceof PacketChannel) stats.sessions += members.sessions
+    }
+    for (const peer of this.#allPeers()) {
+      addTraffic(stats, peer)
+      if (peer instanceof PacketPeer) stats.waiting += peer.queue.length
+    }
     return stats
   }
 
@@ -184,8 +217,19 @@ export class RelayHub extends EventEmitter<HubEvents> {
     this.#countOfClient(peer, 1)
     this.#counters.attached++
     const info = peer.info()
-    this.#log.info({ ...logFields(peer), framing: info.framing, protocol: info.protocol }, 'relay peer attached')
+    const tunnels = this.#tunnelsLike(info)
+    tunnels.attached++
+    tunnels.peers++
+    this.#log.info({ ...logFields(peer), framing: info.framing, protocol: info.protocol, httpVersion: info.httpVersion }, 'relay peer attached')
     this.#announce('attach', info)
+  }
+
+  /**
+   * Takes note of how long a handshake took, whatever became of it.
+   * @internal
+   */
+  handshakeEnded (milliseconds: number): void {
+    observe(this.#counters.handshakeSeconds, milliseconds / 1000)
   }
 
   /**
@@ -235,6 +279,16 @@ export class RelayHub extends EventEmitter<HubEvents> {
     return kind === 'stream' ? new StreamChannel(this.#context) : new TargetChannel(this.#context)
   }
 
+  #tunnelsLike ({ channel: { scope }, protocol, framing, httpVersion }: PeerInfo): TunnelCount {
+    const key = JSON.stringify([scope, protocol, framing, httpVersion])
+    let count = this.#tunnels.get(key)
+    if (count === undefined) {
+      count = { scope, protocol, framing, httpVersion, attached: 0, peers: 0 }
+      this.#tunnels.set(key, count)
+    }
+    return count
+  }
+
   #countOfClient (peer: Peer, change: 1 | -1): void {
     const { client } = peer.admitted
     if (client === undefined) return
@@ -249,6 +303,7 @@ export class RelayHub extends EventEmitter<HubEvents> {
     countUp(this.#counters.detached, reason)
     addTraffic(this.#counters, peer)
     const info = peer.info()
+    this.#tunnelsLike(info).peers--
     const duration = Date.now() - peer.attachedAt
     this.#log.info({
       ...logFields(peer), reason, text, duration, bytesIn: info.bytesIn, bytesOut: info.bytesOut, drops: info.drops

@@ -47,6 +47,13 @@ export class PacketChannel implements PacketRouter {
     return [...this.#identities.values()].flatMap((identity) => identity.peer ?? [])
   }
 
+  /** Sessions that are known, each once for either side. */
+  get sessions (): number {
+    let count = 0
+    for (const identity of this.#identities.values()) count += identity.sessions.size
+    return count
+  }
+
   /** The peers that have to leave when this one comes. */
   replacedBy (admitted: Admitted): PacketPeer[] {
     return this.#identitiesReplacedBy(admitted).flatMap((identity) => identity.peer ?? [])
@@ -147,6 +154,7 @@ export class PacketChannel implements PacketRouter {
     }
     if (found === undefined) counters.initiations.fannedOut++
     else counters.initiations.unicast++
+    counters.copies += responders.length - 1
     const index = senderIndex(chunk, start)
     for (const responder of responders) {
       const owner = responder.ownerOf(index, clock.now)

@@ -1,9 +1,10 @@
 import type { Duplex } from 'node:stream'
 import type { Encoding, Framing } from '../framing/framing.ts'
 import type { DropReason } from './counters.ts'
+import { observe } from './histogram.ts'
 import type { Identity } from './identity.ts'
 import { Peer, type Admitted, type DetachReason, type HubContext } from './peer.ts'
-import { SendQueue } from './send-queue.ts'
+import { SendQueue, type QueueOwner } from './send-queue.ts'
 
 /** A UDP target keeps a port for each tunnel; one without keepalives is closed after this much silence where `idleTimeout` says nothing. */
 const TARGET_IDLE_MS = 600_000
@@ -19,7 +20,7 @@ export interface PacketRouter {
 }
 
 /** A peer whose tunnel carries datagrams: they come out of it and go into it. */
-export abstract class PacketPeer extends Peer {
+export abstract class PacketPeer extends Peer implements QueueOwner {
   /** What datagrams that come from here are framed in; undefined: they are bare. */
   readonly framing: Framing | undefined
   readonly queue: SendQueue
@@ -35,7 +36,7 @@ export abstract class PacketPeer extends Peer {
     this.router = router
     this.framing = admitted.framing
     this.#encoding = encoding
-    this.queue = new SendQueue(tunnel, encoding, this, (count) => this.drop('queue-full', count))
+    this.queue = new SendQueue(tunnel, encoding, this)
     tunnel.on('error', (error) => this.close('lost', error.message))
     tunnel.on('close', () => this.close('lost', 'the connection was closed'))
   }
@@ -49,6 +50,18 @@ export abstract class PacketPeer extends Peer {
   drop (reason: DropReason, count = 1): void {
     this.drops += count
     this.hub.counters.drops[reason] += count
+  }
+
+  waits (behind: number): void {
+    observe(this.hub.counters.queue.depth, behind)
+  }
+
+  waited (milliseconds: number): void {
+    observe(this.hub.counters.queue.seconds, milliseconds / 1000)
+  }
+
+  overflowed (count: number): void {
+    this.drop('queue-full', count)
   }
 
   override close (reason: DetachReason, text: string): void {

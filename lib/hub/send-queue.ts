@@ -10,10 +10,16 @@ const VERBATIM = 0
 const ENCODE = 1
 const ENCODE_STAMPED = 2
 
-/** The counts that a queue keeps up to date: its peer's. */
-export interface SendCounters {
+/** Whose queue it is: it keeps the counts up to date. */
+export interface QueueOwner {
   datagramsOut: number
   bytesOut: number
+  /** A datagram has to wait, behind so many others. */
+  waits: (behind: number) => void
+  /** One that had to wait has left. */
+  waited: (milliseconds: number) => void
+  /** So many were dropped because the queue was full. */
+  overflowed: (count: number) => void
 }
 
 /**
@@ -26,8 +32,7 @@ export interface SendCounters {
 export class SendQueue {
   readonly #tunnel: Duplex
   readonly #encoding: Encoding
-  readonly #counters: SendCounters
-  readonly #onDrop: (count: number) => void
+  readonly #owner: QueueOwner
   // The pieces gathered from the current chunk, as parallel arrays: nothing is allocated for a piece.
   #pieceCount = 0
   #datagramCount = 0
@@ -38,14 +43,10 @@ export class SendQueue {
   readonly #waiting = new WaitQueue()
   #owedControl: Buffer | undefined
 
-  /**
-   * @param onDrop called with the number of datagrams that were dropped because the queue was full
-   */
-  constructor (tunnel: Duplex, encoding: Encoding, counters: SendCounters, onDrop: (count: number) => void) {
+  constructor (tunnel: Duplex, encoding: Encoding, owner: QueueOwner) {
     this.#tunnel = tunnel
     this.#encoding = encoding
-    this.#counters = counters
-    this.#onDrop = onDrop
+    this.#owner = owner
     tunnel.on('drain', () => this.#drain())
   }
 
@@ -87,7 +88,7 @@ export class SendQueue {
   flush (): void {
     const count = this.#pieceCount
     if (count === 0) return
-    this.#counters.datagramsOut += this.#datagramCount
+    this.#owner.datagramsOut += this.#datagramCount
     const bytes = count === 1 && this.#modes[0] === VERBATIM && !this.#wouldWaste()
       ? this.#sources[0]!.subarray(this.#starts[0], this.#ends[0])
       : this.#join(count)
@@ -158,8 +159,9 @@ export class SendQueue {
       bytes = Buffer.allocUnsafeSlow(end - start + this.#encoding.maxOverhead)
       bytes = bytes.subarray(0, this.#encoding.encode(bytes, 0, source, start, end, stamped))
     }
+    this.#owner.waits(this.length)
     const dropped = this.#waiting.add(bytes, isHandshake).length
-    if (dropped > 0) this.#onDrop(dropped)
+    if (dropped > 0) this.#owner.overflowed(dropped)
   }
 
   #drain (): void {
@@ -168,21 +170,23 @@ export class SendQueue {
       this.#owedControl = undefined
       this.#write(frame)
     }
+    const now = performance.now()
     while (this.length > 0 && !this.#tunnel.writableNeedDrain) {
       const batch: Buffer[] = []
       let size = 0
       while (this.length > 0 && size < WRITE_SIZE) {
         const bytes = this.#waiting.shift()!
         size += bytes.length
+        this.#owner.waited(now - this.#waiting.lastSince)
         batch.push(bytes)
       }
-      this.#counters.datagramsOut += batch.length
+      this.#owner.datagramsOut += batch.length
       this.#write(Buffer.concat(batch, size))
     }
   }
 
   #write (bytes: Buffer): void {
-    this.#counters.bytesOut += bytes.length
+    this.#owner.bytesOut += bytes.length
     this.#tunnel.write(bytes)
   }
 }

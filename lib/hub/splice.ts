@@ -1,10 +1,11 @@
-import { constants, type Http2Stream } from 'node:http2'
+import { constants } from 'node:http2'
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { TLSSocket } from 'node:tls'
 import { closeReasons, type CloseReason } from '../framing/close-reasons.ts'
 import { closeCodes } from '../framing/websocket.ts'
 import { WebSocketStream } from '../framing/websocket-stream.ts'
+import { isCutShort, isHttp2, resetStream } from '../http2-stream.ts'
 import { endAndLinger } from '../linger.ts'
 import type { DetachReason } from './peer.ts'
 
@@ -43,11 +44,6 @@ export function afterFirstByte (tunnel: Duplex, then: () => void): void {
   tunnel.on('close', forget)
 }
 
-/** Whether the end of a tunnel that has just come is not one that the other side has sent: Node also ends what is reset. */
-export function isCutShort (tunnel: Duplex): boolean {
-  return isHttp2(tunnel) && (tunnel.destroyed || tunnel.rstCode !== constants.NGHTTP2_NO_ERROR)
-}
-
 /** Between two WebSockets, code and reason of the Close frame pass through. */
 function passEnd (from: Duplex, to: Duplex): void {
   const close = from instanceof WebSocketStream ? from.received : undefined
@@ -64,7 +60,7 @@ export function leave (tunnel: Duplex, reason: DetachReason, text: string): void
 /** Breaks a tunnel so that the other side sees that it broke, and does not take it for the end of the stream. */
 export function abort (tunnel: Duplex, reason: DetachReason, text: string): void {
   if (tunnel instanceof WebSocketStream) return tunnel.closeAs(closeCodeOf(reason), text)
-  if (isHttp2(tunnel)) return tunnel.close(resetCodes[reason] ?? constants.NGHTTP2_CANCEL)
+  if (isHttp2(tunnel)) return resetStream(tunnel, resetCodes[reason] ?? constants.NGHTTP2_CANCEL)
   // A RST can only be asked of TCP itself: a unix socket has no local address, and TLS tells by ending without
   // close_notify, to which not every client pays attention.
   const isTcp = tunnel instanceof Socket && !(tunnel instanceof TLSSocket) && tunnel.localAddress !== undefined
@@ -87,10 +83,6 @@ const resetCodes: Partial<Record<DetachReason, number>> = {
 function closeCodeOf (reason: DetachReason): number {
   if (reason === 'pair-timeout') return closeCodes.tryAgainLater
   return Object.hasOwn(closeReasons, reason) ? closeReasons[reason as CloseReason].webSocket : closeCodes.internalError
-}
-
-function isHttp2 (tunnel: Duplex): tunnel is Http2Stream {
-  return 'rstCode' in tunnel
 }
 
 /** Whether all is written and the end of the stream is on its way to the kernel. */

@@ -1,8 +1,9 @@
 import type { Duplex } from 'node:stream'
 import { errors } from '../errors.ts'
+import { isCutShort, isFinished } from '../http2-stream.ts'
 import { Peer, type Admitted, type DetachReason, type HubContext } from './peer.ts'
 import { ReplacementLimit } from './replacement-limit.ts'
-import { abort, afterFirstByte, forward, isCutShort, leave } from './splice.ts'
+import { abort, afterFirstByte, forward, leave } from './splice.ts'
 import { WaitingBytes } from './waiting-bytes.ts'
 
 /** What is read from a tunnel that waits, in bytes: without reading, nobody would notice that it has gone. */
@@ -136,7 +137,7 @@ class StreamPeer extends Peer {
 
   /** The socket is closed: after both directions have ended, or because it broke. */
   #closed (): void {
-    if (this.#halfClosedAt === undefined || !this.tunnel.writableFinished) this.#broken('the connection was closed')
+    if (this.#halfClosedAt === undefined || !isFinished(this.tunnel)) this.#broken('the connection was closed')
     else if (!this.isDetached) this.#detach('ended', 'both directions have ended')
   }
 

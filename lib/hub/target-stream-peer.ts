@@ -1,6 +1,7 @@
 import type { Duplex } from 'node:stream'
+import { isCutShort, isFinished } from '../http2-stream.ts'
 import { Peer, type Admitted, type DetachReason, type HubContext } from './peer.ts'
-import { abort, afterFirstByte, forward, isCutShort } from './splice.ts'
+import { abort, afterFirstByte, forward } from './splice.ts'
 
 /** A peer whose tunnel is spliced with the connection to its target. */
 export class TargetStreamPeer extends Peer {
@@ -50,7 +51,7 @@ export class TargetStreamPeer extends Peer {
   /** One of the two is closed: after both directions have ended, or because it broke. */
   #closed (stream: Duplex): void {
     if (this.isDetached) return
-    const isWhole = stream.readableEnded && stream.writableFinished
+    const isWhole = stream.readableEnded && isFinished(stream)
     if (!isWhole) this.close(stream === this.tunnel ? 'lost' : 'target-failed', 'the connection was closed')
     else if (this.tunnel.closed && this.#target.closed) this.#detach('ended', 'both directions have ended')
   }

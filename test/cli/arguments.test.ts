@@ -46,6 +46,10 @@ t.test('a WebSocket is asked for without a key', async (t) => {
   t.same(options(['--protocol', 'spanza']), { url: 'https://relay.example.com/', protocol: 'spanza' })
 })
 
+t.test('HTTP/2 has to be asked for', async (t) => {
+  t.same(options(['--http2']), { url: 'https://relay.example.com/', httpVersion: 2 })
+})
+
 t.test('reads the token’s file anew each time, else the environment', async (t) => {
   const file = join(t.testdir({ token: ' first\n' }), 'token')
   const { token } = options(['--token-file', file], { SPANZA_TOKEN: 'other' })

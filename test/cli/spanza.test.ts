@@ -6,6 +6,7 @@ import t, { type Test } from 'tap'
 import { closeReasons, type CloseReason } from '../../lib/framing/close-reasons.ts'
 import { wg } from '../../lib/framing/wg.ts'
 import { fakeRelay, refuse, say, SWITCHING } from '../helpers/fake-relay.ts'
+import { fakeHttp2Relay } from '../helpers/fake-http2-relay.ts'
 import { Program } from '../helpers/program.ts'
 import { startRelay } from '../helpers/relay.ts'
 import { udpPeer } from '../helpers/udp-peer.ts'
@@ -64,6 +65,20 @@ t.test('--protocol websocket carries datagrams behind a WebSocket’s request', 
   t.match(app.relayHub.peers(), [{ protocol: 'websocket', framing: 'wg' }])
   program.child.kill('SIGTERM')
   t.equal(await program.end(DEADLINE), 0)
+})
+
+t.test('--http2 carries datagrams over HTTP/2, and keeps the process no longer than it takes', async (t) => {
+  const relay = await fakeHttp2Relay(t)
+  const program = spanza(t, ['connect', relay.url, ...listen, '--http2'])
+  await program.line((line) => line.startsWith('Connected'), DEADLINE)
+  t.match((await relay.requests.next()).headers, { ':method': 'CONNECT', ':protocol': 'spanza' })
+  program.child.kill('SIGTERM')
+  t.equal(await program.end(DEADLINE), 0)
+
+  const without = await fakeHttp2Relay(t, { server: { settings: {} } })
+  const refused = spanza(t, ['connect', without.url, ...listen, '--http2'])
+  t.equal(await refused.end(DEADLINE), 3)
+  t.match(errorsOf(refused), /spanza: The server takes no tunnels over HTTP\/2: its SETTINGS/)
 })
 
 t.test('ends at a signal also while it tries to connect', async (t) => {
@@ -183,7 +198,7 @@ t.test('--help lists every flag and exit code, --version tells the version', asy
   const help = spanza(t, ['--help'])
   t.equal(await help.end(DEADLINE), 0)
   const text = help.lines.join('\n')
-  for (const flag of ['listen', 'forward', 'token-file', 'header', 'framing', 'host', 'servername', 'ca', 'cert', 'key', 'insecure', 'retry-replaced', 'json', 'version', 'help']) {
+  for (const flag of ['listen', 'forward', 'token-file', 'header', 'framing', 'protocol', 'http2', 'host', 'servername', 'ca', 'cert', 'key', 'insecure', 'retry-replaced', 'json', 'version', 'help']) {
     t.match(text, new RegExp(`--${flag}\\b`))
   }
   for (let exitCode = 0; exitCode <= 5; exitCode++) t.match(text, new RegExp(`^ {2}${exitCode} {2}`, 'm'))

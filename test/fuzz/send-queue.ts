@@ -34,9 +34,19 @@ const sendQueue: Fuzz = {
   runs: 60,
   prepare: () => fc.asyncProperty(from, fc.boolean(), fc.array(step, { maxLength: 25, size: 'max' }), async (to, isOpen, steps) => {
     const tunnel = new FakeTunnel({ isOpen, highWaterMark: 20_000 })
-    const counters = { datagramsOut: 0, bytesOut: 0 }
     let dropped = 0
-    const queue = new SendQueue(tunnel, framings[to], counters, (count) => { dropped += count })
+    let waiting = 0
+    const counters = {
+      datagramsOut: 0,
+      bytesOut: 0,
+      waits: (behind: number) => { assert.equal(behind, waiting++) },
+      waited: () => { waiting-- },
+      overflowed: (count: number) => {
+        dropped += count
+        waiting -= count
+      }
+    }
+    const queue = new SendQueue(tunnel, framings[to], counters)
     const sent: Buffer[] = []
 
     const chunk = (from: 'wg' | 'len16', datagrams: Buffer[], isKept: (at: number) => boolean) => {

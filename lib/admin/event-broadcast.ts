@@ -1,0 +1,108 @@
+import { Readable } from 'node:stream'
+import type { DetachInfo, RefusalInfo, RelayHub } from '../hub/hub.ts'
+import type { PeerInfo } from '../hub/peer.ts'
+import { printable } from '../printable.ts'
+import { viewPeer, viewRefusal } from './views.ts'
+
+/** Half of what proxies usually wait for. */
+const HEARTBEAT_MS = 15_000
+/** What waits for a reader that is slow. */
+const MAX_WAITING_BYTES = 64 * 1024
+
+/** Tells a hub's events to any number of readers, as lines of JSON. */
+export class EventBroadcast {
+  readonly #hub: RelayHub
+  readonly #readers = new Set<EventReader>()
+  readonly #timer: NodeJS.Timeout
+  #isClosed = false
+
+  /** @param heartbeatInterval milliseconds from one heartbeat to the next */
+  constructor (hub: RelayHub, heartbeatInterval = HEARTBEAT_MS) {
+    this.#hub = hub
+    hub.on('attach', this.#onAttach)
+    hub.on('detach', this.#onDetach)
+    hub.on('refuse', this.#onRefuse)
+    this.#timer = setInterval(() => this.#beat(), heartbeatInterval)
+    this.#timer.unref()
+  }
+
+  /** A stream of what happens from now on, one heartbeat first; destroy it when nobody reads it any more. */
+  read (): Readable {
+    const reader = new EventReader()
+    reader.tell(line('heartbeat', {}))
+    if (this.#isClosed) {
+      reader.push(null)
+      return reader
+    }
+    this.#readers.add(reader)
+    reader.on('close', () => this.#readers.delete(reader))
+    return reader
+  }
+
+  /** Ends all streams, behind what they have been told. */
+  close (): void {
+    this.#isClosed = true
+    clearInterval(this.#timer)
+    this.#hub.off('attach', this.#onAttach)
+    this.#hub.off('detach', this.#onDetach)
+    this.#hub.off('refuse', this.#onRefuse)
+    for (const reader of this.#readers) reader.push(null)
+  }
+
+  readonly #onAttach = (peer: PeerInfo): void => this.#tell('attach', () => ({ peer: viewPeer(peer) }))
+
+  readonly #onDetach = (peer: PeerInfo, { reason, text, duration }: DetachInfo): void => {
+    this.#tell('detach', () => ({ peer: viewPeer(peer), reason, text: printable(text), duration }))
+  }
+
+  readonly #onRefuse = (refusal: RefusalInfo): void => this.#tell('refuse', () => viewRefusal(refusal))
+
+  #tell (event: string, fieldsOf: () => object): void {
+    if (this.#readers.size === 0) return
+    const text = line(event, fieldsOf())
+    for (const reader of this.#readers) reader.tell(text)
+  }
+
+  #beat (): void {
+    // Where a preClose hook of the app has thrown, Fastify skips ours, and waits for these streams all the same.
+    if (this.#hub.isClosing) return this.close()
+    const text = line('heartbeat', {})
+    for (const reader of this.#readers) reader.beat(text)
+  }
+}
+
+/** What one reader has not taken yet. */
+class EventReader extends Readable {
+  #mayPush = true
+  #missed = 0
+  #hasTaken = true
+
+  constructor () {
+    super({ highWaterMark: MAX_WAITING_BYTES })
+  }
+
+  override _read (): void {
+    this.#hasTaken = true
+    this.#mayPush = true
+    if (this.#missed === 0) return
+    const count = this.#missed
+    this.#missed = 0
+    this.tell(line('missed', { count }))
+  }
+
+  tell (text: string): void {
+    if (this.#mayPush) this.#mayPush = this.push(text)
+    else this.#missed++
+  }
+
+  /** A reader that is full and has taken nothing since the last heartbeat is given up. */
+  beat (text: string): void {
+    if (this.#mayPush) this.tell(text)
+    else if (!this.#hasTaken) this.destroy()
+    this.#hasTaken = false
+  }
+}
+
+function line (event: string, fields: object): string {
+  return JSON.stringify({ event, time: new Date(), ...fields }) + '\n'
+}

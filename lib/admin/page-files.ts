@@ -1,0 +1,43 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { extname } from 'node:path'
+import type { FastifyInstance } from 'fastify'
+
+const contentTypes: Record<string, string> = {
+  '.html': 'text/html; charset=utf-8',
+  '.js': 'text/javascript; charset=utf-8',
+  '.css': 'text/css; charset=utf-8',
+  '.svg': 'image/svg+xml'
+}
+
+/** Everything from here, nothing inline, no frame around it, and no text that becomes markup or code. */
+const PAGE_POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
+  "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
+
+const directory = new URL('./page/', import.meta.url)
+const chartFiles = ['uPlot.iife.min.js', 'uPlot.min.css']
+
+/** Serves the page: a fixed list of files, out of memory. */
+export function definePage (fastify: FastifyInstance): void {
+  for (const [name, content] of readPage()) {
+    const isIndex = name === 'index.html'
+    fastify.get(isIndex ? '/' : `/${name}`, { schema: { hide: true } as object }, async (request, reply) => {
+      const [path] = request.url.split('?', 1) as [string]
+      // Relative, as all URLs of the page are: behind a proxy the path may be another one.
+      if (isIndex && !path.endsWith('/')) return reply.redirect(`./${path.slice(path.lastIndexOf('/') + 1)}/`)
+      // In place of the app's own policy, also where @fastify/helmet has set it on the raw response.
+      return reply
+        .header('Content-Security-Policy', PAGE_POLICY)
+        .header('Referrer-Policy', 'no-referrer')
+        .type(contentTypes[extname(name)]!)
+        .send(content)
+    })
+  }
+}
+
+function readPage (): Map<string, Buffer> {
+  const files = new Map(readdirSync(directory).map((name) => [name, readFileSync(new URL(name, directory))]))
+  const { resolve } = createRequire(import.meta.url)
+  for (const name of chartFiles) files.set(name, readFileSync(resolve(`uplot/dist/${name}`)))
+  return files
+}

@@ -1,0 +1,147 @@
+import { peerOrders } from './views.ts'
+
+const tags = ['relay']
+const counter = { type: 'integer', minimum: 0 }
+const counters = { type: 'object', additionalProperties: counter }
+const text = { type: 'string' }
+const kind = { type: 'string', enum: ['packet', 'stream', 'target'] }
+const time = { ...counter, description: 'When this was counted, in milliseconds since 1970' }
+const total = { ...counter, description: 'How many there are, of which this is a part' }
+
+const offset = { ...counter, default: 0 }
+const limit = { type: 'integer', minimum: 1, maximum: 500, default: 50 }
+const search = { ...text, maxLength: 255, description: 'Found in id, channel, scope, address or public key, whatever the case' }
+
+const traffic = { datagramsIn: counter, datagramsOut: counter, bytesIn: counter, bytesOut: counter, drops: counter }
+
+const channelKey = { scope: text, name: text, kind }
+
+const peer = {
+  type: 'object',
+  properties: {
+    id: text,
+    channel: { type: 'object', properties: channelKey },
+    address: text,
+    protocol: text,
+    httpVersion: text,
+    framing: text,
+    publicKey: text,
+    attachedAt: { type: 'string', format: 'date-time' },
+    ...traffic
+  }
+}
+
+const channel = {
+  type: 'object',
+  properties: { ...channelKey, peers: counter, ...traffic, busiest: { type: 'array', items: peer } }
+}
+
+const selector = { id: text, channel: { ...text, description: 'Its name' }, scope: text, kind }
+
+/** Those of Fastify's own errors. */
+const error = {
+  type: 'object',
+  properties: { statusCode: { type: 'integer' }, code: text, error: text, message: text }
+}
+
+function listOf (name: string, items: object): object {
+  return { type: 'object', properties: { time, total, [name]: { type: 'array', items } } }
+}
+
+/** What the routes take and give, by route. */
+export const schemas = {
+  stats: {
+    tags,
+    summary: 'The counters of the hub, and how much there is now',
+    response: {
+      200: {
+        type: 'object',
+        additionalProperties: true,
+        properties: {
+          time,
+          peers: counter,
+          channels: counter,
+          datagramsIn: counter,
+          datagramsOut: counter,
+          bytesIn: counter,
+          bytesOut: counter,
+          drops: counters,
+          targetDatagramsIn: counter,
+          targetDatagramsOut: counter,
+          targetErrors: counters,
+          initiations: counters,
+          attached: counter,
+          detached: counters,
+          refused: counters
+        }
+      }
+    }
+  },
+  channels: {
+    tags,
+    summary: 'Channels, those with the most traffic first',
+    querystring: {
+      type: 'object',
+      properties: {
+        search: { ...search, description: 'Found in the channel, or in one of its peers' },
+        offset,
+        limit,
+        busiest: { ...counter, maximum: 32, default: 0, description: 'How many peers of each channel to show, those with the most traffic first' }
+      }
+    },
+    response: { 200: listOf('channels', channel) }
+  },
+  peers: {
+    tags,
+    summary: 'Peers',
+    querystring: {
+      type: 'object',
+      properties: { search, ...selector, sort: { type: 'string', enum: peerOrders, default: 'traffic' }, offset, limit }
+    },
+    response: { 200: listOf('peers', peer) }
+  },
+  peer: {
+    tags,
+    summary: 'One peer; more than one where tunnels to targets share an id',
+    querystring: { type: 'object', required: ['id', 'channel'], properties: selector },
+    response: { 200: { type: 'object', properties: { time, peers: { type: 'array', items: peer } } }, 404: error }
+  },
+  disconnect: {
+    tags,
+    summary: 'Closes the tunnels of a peer',
+    consumes: ['application/json'],
+    body: {
+      type: 'object',
+      required: ['id', 'channel'],
+      additionalProperties: false,
+      properties: { ...selector, text: { ...text, maxLength: 100, description: 'Told to the peer' } }
+    },
+    response: {
+      200: { type: 'object', properties: { closed: { ...counter, description: 'How many tunnels' } } },
+      403: error
+    }
+  },
+  events: {
+    tags,
+    summary: 'What happens from now on',
+    description: 'A line of JSON for each event: attach and detach with the peer, refuse, missed with the count of events this reader was ' +
+      'too slow for, and a heartbeat at once and every 15 s.',
+    produces: ['application/x-ndjson'],
+    response: {
+      200: {
+        description: 'One line for each event, without end',
+        content: {
+          'application/x-ndjson': {
+            schema: {
+              type: 'object',
+              properties: {
+                event: { type: 'string', enum: ['attach', 'detach', 'refuse', 'missed', 'heartbeat'] },
+                time: { type: 'string', format: 'date-time' }
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+}

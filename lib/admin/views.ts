@@ -1,0 +1,108 @@
+import type { ChannelKey, PeerInfo } from '../hub/peer.ts'
+import type { RefusalInfo } from '../hub/hub.ts'
+import { printable } from '../printable.ts'
+
+/** Which of the peers, and in which order. */
+export interface PeerQuery {
+  search?: string
+  id?: string
+  channel?: string
+  scope?: string
+  kind?: ChannelKey['kind']
+  sort?: keyof typeof orders
+}
+
+/** A part of a list. */
+export interface PageQuery {
+  offset: number
+  limit: number
+}
+
+/** A peer as the admin scope shows it: without what `identify` has given for the app's own use. */
+export type PeerView = Omit<PeerInfo, 'context'>
+
+const traffic = ['datagramsIn', 'datagramsOut', 'bytesIn', 'bytesOut', 'drops'] as const
+
+/** A channel with the traffic of the peers that are attached now. */
+export interface ChannelView extends ChannelKey, Record<typeof traffic[number], number> {
+  peers: number
+  /** Those with the most traffic. */
+  busiest: PeerView[]
+}
+
+const orders = {
+  traffic: (a: PeerInfo, b: PeerInfo) => bytes(b) - bytes(a),
+  drops: (a: PeerInfo, b: PeerInfo) => b.drops - a.drops,
+  newest: (a: PeerInfo, b: PeerInfo) => b.attachedAt.getTime() - a.attachedAt.getTime(),
+  id: (a: PeerInfo, b: PeerInfo) => a.id < b.id ? -1 : Number(a.id > b.id)
+}
+
+export const peerOrders = Object.keys(orders)
+
+/** The peers that a query asks for; it names them by what is shown. */
+export function selectPeers (peers: PeerInfo[], { search = '', id, channel, scope, kind, sort }: PeerQuery): PeerInfo[] {
+  const needle = search.toLowerCase()
+  const selected = peers.filter((peer) =>
+    (kind === undefined || peer.channel.kind === kind) &&
+    (scope === undefined || printable(peer.channel.scope) === scope) &&
+    (channel === undefined || printable(peer.channel.name) === channel) &&
+    (id === undefined || printable(peer.id) === id) &&
+    (needle === '' || textOf(peer).includes(needle)))
+  return sort === undefined ? selected : selected.sort(orders[sort])
+}
+
+/** The channels of these peers, those with the most traffic first, and those in which a peer is found. */
+export function selectChannels (peers: PeerInfo[], search = ''): PeerInfo[][] {
+  const byKey = new Map<string, PeerInfo[]>()
+  for (const peer of peers) {
+    const { kind, scope, name } = peer.channel
+    const key = `${kind}\n${scope}\n${name}`
+    const members = byKey.get(key)
+    if (members === undefined) byKey.set(key, [peer])
+    else members.push(peer)
+  }
+  const needle = search.toLowerCase()
+  return [...byKey.values()]
+    .filter((members) => needle === '' || members.some((peer) => textOf(peer).includes(needle)))
+    .map((members) => ({ members, total: members.reduce((sum, peer) => sum + bytes(peer), 0) }))
+    .sort((a, b) => b.total - a.total)
+    .map(({ members }) => members)
+}
+
+export function viewChannel (members: PeerInfo[], busiest: number): ChannelView {
+  const { kind, scope, name } = members[0]!.channel
+  const view: ChannelView = {
+    kind,
+    scope: printable(scope),
+    name: printable(name),
+    peers: members.length,
+    datagramsIn: 0,
+    datagramsOut: 0,
+    bytesIn: 0,
+    bytesOut: 0,
+    drops: 0,
+    busiest: busiest === 0 ? [] : members.toSorted(orders.traffic).slice(0, busiest).map(viewPeer)
+  }
+  for (const peer of members) {
+    for (const counter of traffic) view[counter] += peer[counter]
+  }
+  return view
+}
+
+export function viewPeer ({ context, ...peer }: PeerInfo): PeerView {
+  const { kind, scope, name } = peer.channel
+  return { ...peer, id: printable(peer.id), channel: { kind, scope: printable(scope), name: printable(name) } }
+}
+
+export function viewRefusal ({ message, path, ...refusal }: RefusalInfo): RefusalInfo {
+  return { ...refusal, message: message && printable(message), path: printable(path) }
+}
+
+function bytes ({ bytesIn, bytesOut }: PeerInfo): number {
+  return bytesIn + bytesOut
+}
+
+/** What a search goes through. */
+function textOf ({ id, channel, address = '', publicKey = '' }: PeerInfo): string {
+  return `${id}\n${channel.name}\n${channel.scope}\n${address}\n${publicKey}`.toLowerCase()
+}

@@ -1,0 +1,87 @@
+import { constants, type ClientHttp2Session, type ClientHttp2Stream, type OutgoingHttpHeaders } from 'node:http2'
+import { Duplex } from 'node:stream'
+import { errors } from '../errors.ts'
+
+/** The error codes of HTTP/2 by their number (RFC 9113, section 7). */
+const ERROR_CODES = [
+  'NO_ERROR', 'PROTOCOL_ERROR', 'INTERNAL_ERROR', 'FLOW_CONTROL_ERROR', 'SETTINGS_TIMEOUT', 'STREAM_CLOSED', 'FRAME_SIZE_ERROR',
+  'REFUSED_STREAM', 'CANCEL', 'COMPRESSION_ERROR', 'CONNECT_ERROR', 'ENHANCE_YOUR_CALM', 'INADEQUATE_SECURITY', 'HTTP_1_1_REQUIRED'
+]
+
+/** The name of an error code of HTTP/2. */
+export function nameOfCode (code: number): string {
+  return ERROR_CODES[code] ?? `code ${code}`
+}
+
+/**
+ * A tunnel on a stream of an HTTP/2 connection: END_STREAM is the end of a direction, and RST_STREAM, in both
+ * directions, is the tunnel's destruction. To Node a reset with NO_ERROR or CANCEL is a clean end.
+ */
+export class Http2Tunnel extends Duplex {
+  /** Emits `response`; for everything else there is the tunnel. */
+  readonly stream: ClientHttp2Stream
+  readonly #explain: () => Error | undefined
+  readonly #reset = new AbortController()
+  #hasEndStream = false
+
+  /**
+   * Sends the request.
+   * @param explain the error that broke the connection, if it is broken
+   */
+  constructor (session: ClientHttp2Session, headers: OutgoingHttpHeaders, explain: () => Error | undefined) {
+    super({ allowHalfOpen: true })
+    const stream = session.request(headers, { endStream: false, signal: this.#reset.signal })
+    this.stream = stream
+    this.#explain = explain
+    // Node ends the readable side for END_STREAM, when the stream is still open, and for every reset, when it is closed.
+    const push = stream.push
+    stream.push = (chunk, encoding) => {
+      if (chunk === null && !stream.closed) this.#hasEndStream = true
+      return push.call(stream, chunk, encoding)
+    }
+    stream.on('data', (chunk) => { if (!this.push(chunk)) stream.pause() })
+    stream.on('end', () => { if (this.#hasEndStream) this.push(null) })
+    stream.on('error', () => {})
+    // Which error it is Node knows when the turn is over.
+    stream.on('aborted', () => process.nextTick(() => this.#closed()))
+    stream.on('close', () => this.#closed())
+    stream.pause()
+  }
+
+  override _read (): void {
+    this.stream.resume()
+  }
+
+  override _write (chunk: Buffer, _encoding: BufferEncoding, callback: () => void): void {
+    if (this.stream.write(chunk)) callback()
+    else this.stream.once('drain', callback)
+  }
+
+  override _final (callback: () => void): void {
+    this.stream.end(callback)
+  }
+
+  override _destroy (error: Error | null, callback: (error?: Error | null) => void): void {
+    const { stream } = this
+    if (stream.closed) stream.destroy()
+    // Node's close(code) would send an END_STREAM first, by the signal it resets with CANCEL alone. Not at once: on
+    // nghttp2's stack that reset gets lost.
+    else if (!this.readableEnded || !this.writableFinished) setImmediate(() => this.#reset.abort())
+    callback(error)
+  }
+
+  /** The stream is closed: both sides have ended, or one has reset it. */
+  #closed (): void {
+    const { stream } = this
+    if (!this.#hasEndStream || stream.rstCode !== constants.NGHTTP2_NO_ERROR || stream.errored !== null) this.destroy(this.#fault())
+    else if (!stream.writableFinished) {
+      // The other side has said all that it had to say, and wants to hear no more.
+      if (this.readableEnded) this.destroy()
+      else this.once('end', () => this.destroy())
+    }
+  }
+
+  #fault (): Error {
+    return this.#explain() ?? errors.FST_RELAY_ABORTED(`RST_STREAM with ${nameOfCode(this.stream.rstCode)}`)
+  }
+}

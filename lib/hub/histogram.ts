@@ -1,0 +1,20 @@
+/** How often values were observed, by size: plain numbers, so that observing costs next to nothing. */
+export interface HistogramData {
+  /** Upper bounds of the buckets, ascending; one more bucket is for what is larger. */
+  readonly bounds: readonly number[]
+  /** Values in each bucket, not summed up. */
+  readonly counts: number[]
+  sum: number
+}
+
+export function createHistogram (bounds: readonly number[]): HistogramData {
+  return { bounds, counts: new Array<number>(bounds.length + 1).fill(0), sum: 0 }
+}
+
+export function observe (histogram: HistogramData, value: number): void {
+  const { bounds, counts } = histogram
+  let bucket = 0
+  while (bucket < bounds.length && value > bounds[bucket]!) bucket++
+  counts[bucket]!++
+  histogram.sum += value
+}

@@ -1,0 +1,134 @@
+import { once } from 'node:events'
+import { get as request, type IncomingMessage } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import type { Readable } from 'node:stream'
+import type { FastifyInstance } from 'fastify'
+import t, { type Test } from 'tap'
+import { EventBroadcast } from '../../lib/admin/event-broadcast.ts'
+import type { RelayHub } from '../../lib/index.ts'
+import { Mailbox } from '../helpers/mailbox.ts'
+import { askForUpgrade } from '../helpers/relay-app.ts'
+import { openTunnel } from '../helpers/tunnel.ts'
+import { authorization, startAdmin } from './admin-app.ts'
+
+async function openEvents (t: Test, app: FastifyInstance): Promise<IncomingMessage> {
+  const { port } = app.server.address() as AddressInfo
+  const asked = request({ port, host: '127.0.0.1', path: '/relay-admin/events', headers: { authorization } })
+  t.teardown(() => asked.destroy())
+  const [answer] = await once(asked, 'response') as [IncomingMessage]
+  // Broken off when the test ends.
+  answer.on('error', () => {})
+  return answer
+}
+
+function eventsOf (stream: Readable): Mailbox<any> {
+  const events = new Mailbox<any>()
+  let rest = ''
+  stream.setEncoding('utf8').on('data', (text: string) => {
+    const lines = (rest + text).split('\n')
+    rest = lines.pop()!
+    for (const line of lines) events.push(JSON.parse(line))
+  })
+  return events
+}
+
+const refusal = { statusCode: 503, code: undefined, message: 'x', address: undefined, path: '/' }
+
+async function startBroadcast (t: Test, heartbeatInterval?: number): Promise<{ hub: RelayHub, broadcast: EventBroadcast }> {
+  const { relayHub: hub } = await startAdmin(t)
+  const broadcast = new EventBroadcast(hub, heartbeatInterval)
+  t.teardown(() => broadcast.close())
+  return { hub, broadcast }
+}
+
+t.test('tells who comes, leaves and is refused, as it happens', async (t) => {
+  const app = await startAdmin(t)
+  const answer = await openEvents(t, app)
+  t.match(answer.headers, { 'content-type': 'application/x-ndjson', 'x-accel-buffering': 'no', 'cache-control': 'no-store' })
+  const events = eventsOf(answer)
+  t.match(await events.next(), { event: 'heartbeat', time: /^\d{4}-.*Z$/ }, 'one at once, so that the answer begins')
+  const tunnel = await openTunnel(t, app, { id: 'a', path: '/relay/x%1b' })
+  const attach = await events.next()
+  t.match(attach, { event: 'attach', peer: { id: 'a', channel: { name: 'x' }, framing: 'wg' } })
+  t.equal(attach.peer.channel.name, 'x')
+  t.notOk('context' in attach.peer)
+  tunnel.socket.end()
+  t.match(await events.next(), { event: 'detach', peer: { id: 'a' }, reason: 'ended', text: 'the client ended the tunnel', duration: Number })
+  await askForUpgrade(t, app, '/relay/home?token=secret', { headers: { Upgrade: 'x' } })
+  const refuse = await events.next()
+  t.match(refuse, { event: 'refuse', statusCode: 400, code: 'FST_RELAY_PROTOCOL', message: 'does not speak "x"', address: '127.0.0.1', path: '/relay/home' })
+  await askForUpgrade(t, app, '/relay/home', { headers: { 'X-Id': 'stranger' } })
+  const byHook = await events.next()
+  t.match(byHook, { event: 'refuse', statusCode: 401 })
+  t.notOk('code' in byHook)
+})
+
+t.test('any number of readers is told the same', async (t) => {
+  const app = await startAdmin(t)
+  const readers = []
+  for (let i = 0; i < 20; i++) readers.push(eventsOf(await openEvents(t, app)))
+  await openTunnel(t, app, { id: 'a' })
+  for (const events of readers) t.match((await events.take(2))[1], { event: 'attach', peer: { id: 'a' } })
+})
+
+t.test('ends with the app, behind what its end brings', async (t) => {
+  const app = await startAdmin(t)
+  const answer = await openEvents(t, app)
+  const events = eventsOf(answer)
+  await openTunnel(t, app, { id: 'a' })
+  const ended = once(answer, 'end')
+  await app.close()
+  await ended
+  t.match(events.all.map(({ event }) => event), ['heartbeat', 'attach', 'detach'])
+  t.equal(events.all[2].reason, 'shutdown')
+})
+
+t.test('ends with the hub, where a hook of the app has kept Fastify from telling', async (t) => {
+  const { hub, broadcast } = await startBroadcast(t, 5)
+  const reader = broadcast.read()
+  reader.resume()
+  await Promise.all([once(reader, 'end'), hub.close()])
+})
+
+t.test('a reader that leaves is forgotten', async (t) => {
+  const { hub, broadcast } = await startBroadcast(t)
+  const reader = broadcast.read()
+  reader.resume()
+  reader.destroy()
+  await once(reader, 'close')
+  t.intercept(reader, 'push', { value: () => t.fail('it is told something') })
+  hub.emit('refuse', refusal)
+})
+
+t.test('a slow reader is kept little for, and is told how much it has missed', async (t) => {
+  const { hub, broadcast } = await startBroadcast(t)
+  const reader = broadcast.read()
+  for (let i = 0; i < 10_000; i++) hub.emit('refuse', refusal)
+  t.ok(reader.readableLength < 70_000, `${reader.readableLength} bytes wait`)
+  const events = eventsOf(reader)
+  let told = 0
+  let event = await events.next()
+  for (; event.event !== 'missed'; event = await events.next()) told += Number(event.event === 'refuse')
+  t.equal(told + event.count, 10_000)
+  hub.emit('refuse', refusal)
+  t.match(await events.next(), { event: 'refuse' }, 'and goes on')
+})
+
+t.test('a heartbeat comes again and again', async (t) => {
+  const { broadcast } = await startBroadcast(t, 5)
+  const events = eventsOf(broadcast.read())
+  t.match(await events.take(3), Array(3).fill({ event: 'heartbeat' }))
+})
+
+t.test('a reader that takes nothing from one heartbeat to another is given up', async (t) => {
+  const { hub, broadcast } = await startBroadcast(t, 5)
+  const reader = broadcast.read()
+  for (let i = 0; i < 10_000; i++) hub.emit('refuse', refusal)
+  await once(reader, 'close')
+  t.ok(reader.destroyed)
+})
+
+t.test('has no route for HEAD, which would never end', async (t) => {
+  const app = await startAdmin(t)
+  t.equal((await app.inject({ method: 'HEAD', url: '/relay-admin/events', headers: { authorization } })).statusCode, 404)
+})

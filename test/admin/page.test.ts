@@ -1,0 +1,115 @@
+import helmet from '@fastify/helmet'
+import type { Page } from 'playwright-core'
+import t from 'tap'
+import { openTunnel, settle } from '../helpers/tunnel.ts'
+import { startAdmin } from './admin-app.ts'
+import { faults, openPage, rowOf, skip } from './chromium.ts'
+
+/** How high a curve goes, as a part of the chart: the topmost point of its colour. */
+async function heightOf (page: Page, chart: string, color: string): Promise<number> {
+  return await page.evaluate(`(() => {
+    const canvas = document.querySelector('#${chart} canvas')
+    const probe = document.createElement('i')
+    probe.style.color = 'var(--${color})'
+    document.body.append(probe)
+    const wanted = getComputedStyle(probe).color.match(/\\d+/g).map(Number)
+    probe.remove()
+    const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height)
+    for (let i = 0; i < data.length; i += 4) {
+      if (data[i + 3] === 255 && wanted.every((value, c) => Math.abs(data[i + c] - value) < 3)) return 1 - Math.floor(i / 4 / canvas.width) / canvas.height
+    }
+    return 0
+  })()`)
+}
+
+t.test('the page in Chromium', { skip }, async (t) => {
+  await t.test('shows a peer when it attaches, and when it has left', async (t) => {
+    const app = await startAdmin(t, { before: (app) => app.register(helmet) })
+    const page = await openPage(t, app)
+    t.equal(await page.locator('#peers-empty').isVisible(), true)
+    const tunnel = await openTunnel(t, app, { id: 'laptop' })
+    const begun = performance.now()
+    await rowOf(page, 'laptop').waitFor()
+    t.comment(`shown ${Math.round(performance.now() - begun)} ms after it had attached`)
+    await page.locator('#channel-list svg', { hasText: 'laptop' }).waitFor()
+    await page.locator('#moves li', { hasText: 'laptop came' }).waitFor()
+    tunnel.socket.end()
+    await rowOf(page, 'laptop').waitFor({ state: 'detached' })
+    await page.locator('#moves li', { hasText: 'laptop left' }).waitFor()
+  })
+
+  await t.test('traffic moves the curve, and widens the lines of its peers', async (t) => {
+    const app = await startAdmin(t)
+    const [a, b] = [await openTunnel(t, app, { id: 'a' }), await openTunnel(t, app, { id: 'b' })]
+    const page = await openPage(t, app)
+    await page.locator('#throughput-chart[aria-label^="Now In 0 B/s"]').waitFor()
+    t.ok(await heightOf(page, 'throughput-chart', 'in') < 0.5, 'flat')
+    await page.locator('.edge.idle').nth(1).waitFor({ state: 'attached' })
+    const traffic = setInterval(() => a.send(Buffer.alloc(1400)), 5)
+    t.teardown(() => clearInterval(traffic))
+    await page.getByRole('img', { name: /^Now In [\d.]+ kB/ }).waitFor()
+    t.ok(await heightOf(page, 'throughput-chart', 'in') > 0.5, 'in')
+    t.ok(await heightOf(page, 'throughput-chart', 'out') > 0.5, 'and out')
+    await page.locator('.edge path.in').waitFor({ state: 'attached' })
+    await page.locator('.edge path.out').waitFor({ state: 'attached' })
+    clearInterval(traffic)
+    await settle(a, b)
+    await page.locator('.edge.idle').nth(1).waitFor({ state: 'attached' })
+  })
+
+  await t.test('what is dropped moves the other curve, and is told in words', async (t) => {
+    const app = await startAdmin(t)
+    const a = await openTunnel(t, app, { id: 'a' })
+    const page = await openPage(t, app)
+    await page.locator('#drop-chart[aria-label^="Now Dropped 0/s"]').waitFor()
+    const traffic = setInterval(() => a.send(Buffer.alloc(4000)), 5)
+    t.teardown(() => clearInterval(traffic))
+    await page.getByRole('img', { name: /^Now Dropped [1-9]/ }).waitFor()
+    t.ok(await heightOf(page, 'drop-chart', 'drop') > 0.5)
+    await page.locator('#drops div', { hasText: 'larger than maxPacketSize too-large' }).waitFor()
+  })
+
+  await t.test('disconnects a peer after a question, by keyboard', async (t) => {
+    const app = await startAdmin(t)
+    const tunnel = await openTunnel(t, app, { id: 'laptop' })
+    await openTunnel(t, app, { id: 'nas' })
+    const page = await openPage(t, app)
+    await page.getByRole('button', { name: 'laptop' }).focus()
+    await page.keyboard.press('Enter')
+    const details = page.getByRole('dialog', { name: 'laptop' })
+    await details.getByText('127.0.0.1').waitFor()
+    const ask = async (): Promise<void> => {
+      await page.getByRole('button', { name: 'Disconnect …' }).focus()
+      await page.keyboard.press('Enter')
+      await page.getByRole('alertdialog', { name: 'Disconnect this peer?' }).getByText('laptop in channel home').waitFor()
+    }
+    await ask()
+    await page.keyboard.press('Enter')
+    t.equal(await page.getByRole('alertdialog').isVisible(), false, 'what has the focus first is Cancel')
+    t.equal(app.relayHub.stats().peers, 2)
+    await ask()
+    await page.keyboard.press('Escape')
+    t.equal(app.relayHub.stats().peers, 2)
+    await ask()
+    await page.keyboard.press('Shift+Tab')
+    await page.keyboard.press('Enter')
+    await tunnel.ended
+    t.match(tunnel.closing, { code: 6 }, 'the tunnel is closed as disconnected')
+    await rowOf(page, 'laptop').waitFor({ state: 'detached' })
+    await page.getByRole('dialog').waitFor({ state: 'hidden' })
+    await page.locator('#moves li', { hasText: 'disconnected by the operator' }).waitFor()
+    t.same(app.relayHub.peers().map(({ id }) => id), ['nas'])
+  })
+
+  await t.test('the details of a peer that leaves say so', async (t) => {
+    const app = await startAdmin(t)
+    const tunnel = await openTunnel(t, app, { id: 'laptop' })
+    const page = await openPage(t, app)
+    await page.getByRole('button', { name: 'laptop' }).click()
+    tunnel.socket.destroy()
+    await page.getByText('This peer has left.').waitFor()
+    t.equal(await page.getByRole('button', { name: 'Disconnect …' }).isVisible(), false)
+  })
+
+  t.same(faults, [], 'in all of this there was no error, nothing that a policy refused, and nothing from elsewhere')
+})
