@@ -3,14 +3,19 @@ import { readFile } from 'node:fs/promises'
 import { buildApp } from './app.js'
 
 // PORT and HOST say where to listen. DEVICES names a JSON file with the devices (see buildApp); without it two are
-// made up, with tokens that are good until the next start.
-const { PORT = '3000', HOST = '127.0.0.1', DEVICES } = process.env
+// made up, with tokens that are good until the next start. TLS_KEY and TLS_CERT name PEM files; with them the app speaks
+// TLS, and HTTP/2 beside HTTP/1.1.
+const { PORT = '3000', HOST = '127.0.0.1', DEVICES, TLS_KEY, TLS_CERT } = process.env
 
 const devices = DEVICES === undefined
   ? ['alice', 'bob'].map((id) => ({ id, networks: ['home'], token: randomBytes(24).toString('base64url') }))
   : JSON.parse(await readFile(DEVICES, 'utf8'))
 
-const app = await buildApp(devices, { logger: { transport: { target: 'pino-pretty' } } })
+const tls = TLS_KEY === undefined
+  ? {}
+  : { http2: true, https: { key: await readFile(TLS_KEY), cert: await readFile(TLS_CERT), allowHTTP1: true } }
+
+const app = await buildApp(devices, { ...tls, logger: { transport: { target: 'pino-pretty' } } })
 const url = await app.listen({ port: Number(PORT), host: HOST })
 
 for (const signal of ['SIGINT', 'SIGTERM']) {
@@ -35,5 +40,12 @@ The example app is at ${url}. What to try next:
   They join the UDP ports 51821 and 51822 through the relay: set each as the Endpoint of the peer in a WireGuard
   configuration, as README.md shows. Or send datagrams by hand, one from each side first: a sidecar brings what comes
   from the relay to whoever has sent it something last.
+
+  A browser can take the place of either, as a WebSocket peer:
+
+  ${url}/#token=${alice.token}
+  ${url}/#token=${bob.token}
 `)
+} else {
+  console.log(`\nThe example app is at ${url}, a page that joins a network as a WebSocket peer at ${url}/\n`)
 }

@@ -75,6 +75,8 @@ export class Http1Handshake extends Handshake {
       server.off('headers', addHeaders)
       socket.off('close', giveUp)
       this.#handOver()
+      // It is the hub's to close: @fastify/websocket closes its own without a reason, and apps send to all of them.
+      server.clients?.delete(webSocket)
       onOpen({ webSocket, tunnel: socket })
     })
     // The app's own server may refuse by its options, which it does itself.
