@@ -26,7 +26,7 @@ const ANSWER_MS = 1000
  * Headers that make no sense, or harm, in an answer behind which a tunnel begins: it has no content, and what was
  * agreed on is the relay's to say.
  */
-const withheldHeader = /^(?:connection|upgrade|content-.*|transfer-encoding|trailer|keep-alive|date|spanza-.*|sec-websocket-.*)$/i
+const withheldHeader = /^(?:connection|upgrade|content-.*|transfer-encoding|trailer|keep-alive|te|proxy-connection|http2-settings|date|spanza-.*|sec-websocket-.*)$/i
 
 /** What became of a handshake that ended without a tunnel. */
 export interface Refusal {

@@ -16,6 +16,8 @@ export class Http1Handshake extends Handshake {
   declare readonly request: IncomingMessage
   protected declare response: ServerResponse | undefined
   readonly #socket: Socket
+  /** Whether it is up to a WebSocket server what becomes of it. */
+  #isWithServer = false
 
   /**
    * @param onSettled called once: with undefined after the 101, else with the refusal
@@ -47,7 +49,6 @@ export class Http1Handshake extends Handshake {
     response.sendDate = false
     response.writeHead(101, 'Switching Protocols', this.headersBesides({ Connection: 'Upgrade', Upgrade: protocol, ...answerHeaders }, hookHeaders))
     response.flushHeaders()
-    response.detachSocket(this.#socket)
     this.#handOver()
     return this.#socket
   }
@@ -68,7 +69,7 @@ export class Http1Handshake extends Handshake {
     }
     server.on('headers', addHeaders)
     socket.once('close', giveUp)
-    this.response!.detachSocket(socket)
+    this.#isWithServer = true
     server.handleUpgrade(request, socket, NO_HEAD, (webSocket) => {
       // The deadline may have passed.
       if (this.isSettled) return webSocket.terminate()
@@ -79,8 +80,6 @@ export class Http1Handshake extends Handshake {
       server.clients?.delete(webSocket)
       onOpen({ webSocket, tunnel: socket })
     })
-    // The app's own server may refuse by its options, which it does itself.
-    if (!this.isSettled && socket.writableEnded) this.refused(400, new errors.FST_RELAY_WEBSOCKET_SERVER())
   }
 
   protected override get isWritable (): boolean {
@@ -116,6 +115,7 @@ export class Http1Handshake extends Handshake {
   /** The new owner adds its listeners in this same turn of the event loop. */
   #handOver (): void {
     const socket = this.#socket
+    this.response!.detachSocket(socket)
     this.opened()
     socket.off('error', this.#onError)
     socket.off('close', this.#onClose)
@@ -141,7 +141,11 @@ export class Http1Handshake extends Handshake {
   /** Lets `request.signal` and `onRequestAbort` know when the client leaves while hooks run. */
   readonly #onClose = (): void => {
     this.request.destroy()
-    if (!this.isSettled) this.refused(499, new errors.FST_RELAY_CLIENT_GONE())
+    if (this.isSettled) return
+    // The app's own server may have refused by its options, which it does itself.
+    const wasRefused = this.#isWithServer && this.#socket.writableEnded
+    if (wasRefused) this.refused(400, new errors.FST_RELAY_WEBSOCKET_SERVER())
+    else this.refused(499, new errors.FST_RELAY_CLIENT_GONE())
   }
 
   /** As Node does for any other response: else a stream that a hook replies with would stop when the socket is full. */

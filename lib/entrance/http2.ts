@@ -106,6 +106,10 @@ export class Http2Entrance {
   readonly #claimant: Http2Claimant
   readonly #sessionTimeout: number
   readonly #sessions = new Set<Http2Session>()
+  /** Each session's socket, which a session lets nobody touch, and does not destroy while the client keeps its own side open. */
+  readonly #sockets = new WeakMap<Http2Session, Socket>()
+  /** Of which the session is about to be told. */
+  #latestSocket: Socket | undefined
   /** Tunnels of each session that has some. */
   readonly #tunnels = new Map<Http2Session, number>()
 
@@ -114,7 +118,9 @@ export class Http2Entrance {
     this.#server = server
     this.#claimant = claimant
     this.#sessionTimeout = sessionTimeout
-    server.on('connection', this.#onConnection)
+    // Before Node's own listeners, which begin the session.
+    server.prependListener('connection', this.#onConnection)
+    server.prependListener('secureConnection', this.#onSecureConnection)
     server.on('session', this.#onSession)
     server.on('connect', this.#onConnect)
   }
@@ -140,12 +146,17 @@ export class Http2Entrance {
    * @param grace milliseconds after which the sessions that have had tunnels are cut
    */
   close (grace: number): void {
-    this.#server.off('connection', this.#onConnection).off('session', this.#onSession).off('connect', this.#onConnect)
+    this.#server.off('connection', this.#onConnection).off('secureConnection', this.#onSecureConnection)
+    this.#server.off('session', this.#onSession).off('connect', this.#onConnect)
     for (const session of this.#sessions) {
       session.close()
       if (!this.#tunnels.has(session)) continue
-      const timer = setTimeout(() => session.destroy(), grace)
-      session.once('close', () => clearTimeout(timer))
+      const socket = this.#sockets.get(session)!
+      const timer = setTimeout(() => {
+        session.destroy()
+        socket.destroy()
+      }, grace)
+      socket.once('close', () => clearTimeout(timer))
     }
   }
 
@@ -159,10 +170,16 @@ export class Http2Entrance {
   readonly #onConnection = (socket: Socket): void => {
     socket.setNoDelay(true)
     socket.setKeepAlive(true, KEEPALIVE_MS)
+    this.#latestSocket = socket
+  }
+
+  readonly #onSecureConnection = (socket: Socket): void => {
+    this.#latestSocket = socket
   }
 
   readonly #onSession = (session: Http2Session): void => {
     this.#sessions.add(session)
+    this.#sockets.set(session, this.#latestSocket!)
     session.once('close', () => {
       this.#sessions.delete(session)
       this.#tunnels.delete(session)
