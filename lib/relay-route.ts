@@ -1,3 +1,4 @@
+import { Http2ServerRequest } from 'node:http2'
 import { inspect } from 'node:util'
 import type {
   ContextConfigDefault, FastifyBaseLogger, FastifyInstance, FastifyReply, FastifyRequest, FastifySchema, FastifyTypeProvider,
@@ -325,7 +326,8 @@ class RelayRoute {
     for (const name of findInvalidHeaders(reply.getHeaders())) reply.removeHeader(name)
     reply.headers(retryAfter(error.statusCode!))
     if (error.code === 'FST_RELAY_WEBSOCKET_VERSION') reply.header('sec-websocket-version', '13')
-    if (request.raw.httpVersionMajor === 1) reply.headers(offerUpgrade(asksForUpgrade.has(error.code) ? this.#protocols : []))
+    // HTTP/2 has no such headers.
+    if (!(request.raw instanceof Http2ServerRequest)) reply.headers(offerUpgrade(asksForUpgrade.has(error.code) ? this.#protocols : []))
   }
 
   #checkProxy (request: FastifyRequest, address: string | undefined): void {

@@ -1,5 +1,6 @@
 import { isDeepStrictEqual } from 'node:util'
 import type { IncomingHttpHeaders } from 'node:http'
+import { Http2ServerRequest } from 'node:http2'
 import type { FastifyInstance } from 'fastify'
 import createRouter from 'find-my-way'
 import type { RelayRequest } from './handshake.ts'
@@ -56,8 +57,10 @@ export class RelayRoutes {
   }
 
   /** Whether it asks a relay route for a tunnel: with GET over HTTP/1.1, with CONNECT over HTTP/2. */
-  has ({ httpVersionMajor, method, url, headers }: RelayRequest): boolean {
-    if (this.#isEmpty || method !== (httpVersionMajor === 2 ? 'CONNECT' : 'GET') || url === undefined) return false
+  has (request: RelayRequest): boolean {
+    const { method, url, headers } = request
+    const wanted = request instanceof Http2ServerRequest ? 'CONNECT' : 'GET'
+    if (this.#isEmpty || method !== wanted || url === undefined) return false
     const constraints = Object.fromEntries(Object.entries(knownConstraints).map(([name, read]) => [name, read(headers)]))
     const own = this.#router.find('GET', url, constraints)
     if (own === null || !(own.store as Entry).isRelay) return false

@@ -68,9 +68,11 @@ export class WebSocketStream extends Duplex {
 
   override _write (chunk: Buffer, _encoding: BufferEncoding, callback: (error?: Error | null) => void): void {
     if (this.#socket.readyState !== this.#socket.OPEN) return callback(new Error('the client has closed its WebSocket'))
-    this.#socket.send(chunk, { binary: true })
-    if (this.#tunnel.writableNeedDrain) this.#tunnel.once('drain', callback)
-    else callback()
+    let waits = false
+    this.#socket.send(chunk, { binary: true }, (error) => { if (waits) callback(error) })
+    // What is to be compressed waits in ws, and not in the tunnel yet.
+    waits = this.#socket.bufferedAmount > this.#tunnel.writableHighWaterMark
+    if (!waits) callback()
   }
 
   override _final (callback: () => void): void {
