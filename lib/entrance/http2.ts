@@ -188,23 +188,22 @@ export class Http2Entrance {
   }
 
   readonly #onConnect = (request: unknown, response: unknown): void => {
+    const isOurs = this.#server.listenerCount('connect') === 1
     // With `allowHTTP1`, a CONNECT of HTTP/1.1 comes here, too, with its socket.
     if (!(response instanceof Http2ServerResponse)) {
-      if (this.#server.listenerCount('connect') === 1) (response as Duplex).destroy()
+      if (isOurs) (response as Duplex).destroy()
       return
     }
     const claimed = request as Http2ServerRequest
     const { headers } = claimed
     claimed.on('error', () => {})
-    // A CONNECT that is not extended has no path (RFC 9113, section 8.5), and Fastify cannot route it.
-    if (headers[':protocol'] === undefined || headers[':path'] === undefined) {
-      response.statusCode = 405
-      response.setHeader('allow', 'GET')
-      response.end()
-    } else if (this.#claimant.claimsConnect(claimed)) {
-      this.#claimant.connect(claimed, response)
-    } else if (this.#server.listenerCount('connect') === 1) {
-      this.#claimant.serve(claimed, response)
-    }
+    const isExtended = headers[':protocol'] !== undefined && headers[':path'] !== undefined
+    if (isExtended && this.#claimant.claimsConnect(claimed)) return this.#claimant.connect(claimed, response)
+    if (!isOurs) return
+    if (isExtended) return this.#claimant.serve(claimed, response)
+    // It has no path (RFC 9113, section 8.5), and Fastify cannot route it.
+    response.statusCode = 405
+    response.setHeader('allow', 'GET')
+    response.end()
   }
 }
