@@ -1,17 +1,20 @@
-// Runs the tests on other versions of Node than the one at hand: `node scripts/test-nodes.js [version …] [-- test files …]`.
+// Runs the tests on other versions of Node than the one at hand: `node scripts/test-nodes.js [version …] [-- test files …]`;
+// unless told, all but those of pages, which look at what runs in a browser and take long.
 // The binaries come from the npm package `node`. Ends with one line per version, and fails when any version did.
 
 import { execFileSync, spawnSync } from 'node:child_process'
+import { readdirSync } from 'node:fs'
 import { delimiter, dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
+const ofPages = /^(?:browser\/|admin\/page)/
 const TAP = fileURLToPath(new URL('../node_modules/tap/dist/esm/run.mjs', import.meta.url))
 
 const separator = process.argv.indexOf('--')
 const given = process.argv.slice(2, separator < 0 ? undefined : separator)
 const versions = given.length > 0 ? given : ['22', '24', '26']
-const files = separator < 0 ? [] : process.argv.slice(separator + 1)
+const files = separator < 0 ? testFiles() : process.argv.slice(separator + 1)
 
 const results = []
 for (const version of versions) {
@@ -41,6 +44,12 @@ function testOn (version) {
     ok: status === 0,
     outcome: `${status === 0 ? 'passed' : `failed (${signal ?? `exit code ${status}`})`} in ${seconds} s`
   }
+}
+
+function testFiles () {
+  return readdirSync(fileURLToPath(new URL('../test', import.meta.url)), { recursive: true })
+    .filter((path) => path.endsWith('.test.ts') && !ofPages.test(path))
+    .map((path) => `test/${path}`)
 }
 
 /** The real binary, not npm's wrapper around it, and what it says it is. */
