@@ -1,9 +1,11 @@
 import { readFileSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
+import { isIP } from 'node:net'
 import { parseArgs, type ParseArgsConfig } from 'node:util'
 import { describeError } from '../client/describe-error.ts'
 import type { ClientProtocol, DatagramFraming, TlsOptions } from '../client/options.ts'
 import type { SidecarOptions } from '../client/sidecar.ts'
+import { isLoopback, parseHostPort, type HostPort } from '../host-port.ts'
 
 /** The command line cannot be used as it is. */
 export class UsageError extends Error {}
@@ -12,7 +14,7 @@ export class UsageError extends Error {}
 export type Command =
   { name: 'help' } |
   { name: 'version' } |
-  { name: 'connect', options: SidecarOptions, json: boolean, warnings: string[] }
+  { name: 'connect', options: SidecarOptions, json: boolean, metrics?: HostPort, warnings: string[] }
 
 const flags = {
   listen: { type: 'string' },
@@ -30,6 +32,7 @@ const flags = {
   key: { type: 'string' },
   insecure: { type: 'boolean' },
   'retry-replaced': { type: 'boolean' },
+  metrics: { type: 'string' },
   json: { type: 'boolean' },
   version: { type: 'boolean' },
   help: { type: 'boolean', short: 'h' }
@@ -79,7 +82,8 @@ export function parseCommand (args: string[], env: NodeJS.ProcessEnv): Command {
   if (values.insecure === true) tls.rejectUnauthorized = false
   if (Object.keys(tls).length > 0) options.tls = tls
   const warnings = values.insecure === true ? ['--insecure: the relay’s certificate is not checked, and the token could go to anybody'] : []
-  return { name: 'connect', options, json: values.json === true, warnings }
+  const metrics = values.metrics === undefined ? {} : { metrics: parseMetrics(values.metrics) }
+  return { name: 'connect', options, json: values.json === true, ...metrics, warnings }
 }
 
 function parse (args: string[]) {
@@ -102,6 +106,17 @@ function parseHeaders (lines: string[]): Record<string, string[]> {
     values.push(line.slice(colon + 1).trim())
   }
   return headers
+}
+
+function parseMetrics (value: string): HostPort {
+  const address = parseHostPort(value)
+  if (address === undefined || isIP(address.host) === 0) {
+    throw new UsageError(`--metrics takes an address and a port, such as 127.0.0.1:9101 or [::1]:9101, not ${value}`)
+  }
+  if (!isLoopback(address.host)) {
+    throw new UsageError(`--metrics must be a loopback address, such as 127.0.0.1:9101, not ${value}: nothing guards the metrics from whoever can reach them`)
+  }
+  return address
 }
 
 function read (file: string, flag: string): string {

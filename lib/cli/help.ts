@@ -22,11 +22,15 @@ Joins a local UDP port, for WireGuard to use as its endpoint, to a relay.
   --insecure                do not check the relay's certificate
   --retry-replaced          connect again also when another device with the same
                             identity has taken the place
+  --metrics <address:port>  metrics for Prometheus at http://address:port/metrics; only a
+                            loopback address, for nothing guards them
   --json                    one JSON object a line, with event and time
   --version
   -h, --help
 
-Lines about the connection go to standard output, errors to standard error.
+Lines about the connection go to standard output, errors to standard error. On a
+terminal the last line shows what passes at the moment; elsewhere, and without
+--json, a line tells once a minute what has passed, if anything has.
 
 Exit codes:
   0  stopped by SIGINT or SIGTERM

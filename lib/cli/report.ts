@@ -52,9 +52,14 @@ export function reportText (sidecar: UdpSidecar, url: string, write: WriteLine):
   })
 }
 
+/** What is written about an event for programs. */
+export function jsonLine (event: string, fields: object): string {
+  return JSON.stringify({ event, time: new Date().toISOString(), ...fields })
+}
+
 /** Writes a JSON object for each event. */
 export function reportJson (sidecar: UdpSidecar, write: WriteLine): void {
-  const line = (event: keyof SidecarEvents, fields: object) => write(JSON.stringify({ event, time: new Date().toISOString(), ...fields }))
+  const line = (event: keyof SidecarEvents, fields: object) => write(jsonLine(event, fields))
   sidecar.on('listening', ({ address, port }) => line('listening', { address, port }))
   sidecar.on('connect', (info) => line('connect', info))
   sidecar.on('drain', (info) => line('drain', info))

@@ -6,7 +6,15 @@ import { errors } from '../errors.ts'
 import { UsageError, parseCommand, type Command } from './arguments.ts'
 import { exitCodeOf, exitCodes } from './exit-codes.ts'
 import { help } from './help.ts'
-import { reportJson, reportText, stopText } from './report.ts'
+import { LiveLine } from './live-line.ts'
+import { serveMetrics, type MetricsServer } from './metrics-server.ts'
+import { jsonLine, reportJson, reportText, stopText, type WriteLine } from './report.ts'
+import { sidecarMetrics } from './sidecar-metrics.ts'
+import { liveText, trafficText, watchTraffic } from './traffic.ts'
+
+/** How often what passes is told, in milliseconds: on a terminal, and elsewhere. */
+const LIVE_MS = 1000
+const LOG_MS = 60_000
 
 // Who reads the lines may leave; the tunnel stays.
 process.stdout.on('error', () => {})
@@ -31,20 +39,53 @@ async function main (): Promise<number> {
   return exitCodes.stopped
 }
 
-async function connect ({ options, json, warnings }: Command & { name: 'connect' }): Promise<number> {
+async function connect ({ options, json, metrics, warnings }: Command & { name: 'connect' }): Promise<number> {
   const sidecar = new UdpSidecar(options)
   for (const warning of warnings) complain(warning)
-  if (json) reportJson(sidecar, out)
-  else reportText(sidecar, String(options.url), out)
-  const stopped = new Promise<SidecarStop>((resolve) => sidecar.on('stop', resolve))
-  const signalled = new Promise<'signalled'>((resolve) => {
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => resolve('signalled'))
-  })
-  const outcome = await Promise.race([sidecar.start().then(() => stopped), signalled])
-  await sidecar.close()
+  const output = openOutput(sidecar, json)
+  if (json) reportJson(sidecar, output.write)
+  else reportText(sidecar, String(options.url), output.write)
+  let server: MetricsServer | undefined
+  let outcome
+  try {
+    const stopped = new Promise<SidecarStop>((resolve) => sidecar.on('stop', resolve))
+    const signalled = new Promise<'signalled'>((resolve) => {
+      for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => resolve('signalled'))
+    })
+    if (metrics !== undefined) {
+      server = await serveMetrics(metrics, () => sidecarMetrics(sidecar.stats))
+      const { url } = server
+      output.write(json ? jsonLine('metrics', { url }) : `Metrics at ${url}`)
+    }
+    outcome = await Promise.race([sidecar.start().then(() => stopped), signalled])
+  } finally {
+    await Promise.all([sidecar.close(), server?.close()])
+    output.end()
+  }
   if (outcome === 'signalled') return exitCodes.stopped
   complain(stopText(outcome))
   return exitCodeOf(outcome)
+}
+
+interface Output {
+  write: WriteLine
+  end: () => void
+}
+
+/** Where the lines go. Those for people come with what passes: live on a terminal, elsewhere a line now and then. */
+function openOutput (sidecar: UdpSidecar, json: boolean): Output {
+  const { stdout } = process
+  if (json) return { write: out, end () {} }
+  if (stdout.isTTY && process.env['TERM'] !== 'dumb') {
+    const live = new LiveLine(stdout)
+    const stop = watchTraffic(sidecar, LIVE_MS, (passed, stats) => live.show(liveText(passed, stats)))
+    return { write: (line) => live.writeAbove(line), end () { stop(); live.end() } }
+  }
+  const end = watchTraffic(sidecar, LOG_MS, (passed) => {
+    const text = trafficText(passed)
+    if (text !== undefined) out(text)
+  })
+  return { write: out, end }
 }
 
 function version (): string {

@@ -12,5 +12,5 @@ export type { RelayRefusedError } from './refusal.ts'
 export type {
   ConnectionDropReason, ConnectionEnd, ConnectionEndReason, ConnectionStats, RelayConnectionEvents
 } from './relay-connection.ts'
-export type { SidecarDropReason, SidecarEvents, SidecarOptions, SidecarStats, SidecarStop, TokenSource } from './sidecar.ts'
+export type { SidecarDropReason, SidecarEndReason, SidecarEvents, SidecarOptions, SidecarStats, SidecarStop, TokenSource } from './sidecar.ts'
 export type { UdpDropReason } from './udp-port.ts'

@@ -52,14 +52,30 @@ export interface SidecarOptions extends Omit<DatagramOptions, 'token' | 'signal'
 /** Why a datagram went nowhere; `outage`: there was no connection, and not soon enough one again. */
 export type SidecarDropReason = ConnectionDropReason | UdpDropReason | 'outage'
 
-/** Counters over all connections; `In` is what came from the relay, `Out` what went there. */
+/** Why a connection is over; `drained`: the relay asked to connect anew. */
+export type SidecarEndReason = ConnectionEndReason | 'drained'
+
+/** Counters over all connections; `In` is what came from the relay, `Out` what went there. Bytes are those of the datagrams, without framing. */
 export interface SidecarStats {
+  /** Whether there is a connection now. */
+  connected: boolean
+  /** Connections that were made. */
+  connections: number
+  /** How they ended. */
+  ended: Partial<Record<SidecarEndReason, number>>
+  /** Attempts that made no connection, by the status that was answered, else by the error's code. */
+  failed: Record<string, number>
   datagramsIn: number
   datagramsOut: number
   bytesIn: number
   bytesOut: number
+  /** Datagrams taken from the local side, and sent there. */
+  udpDatagramsIn: number
+  udpDatagramsOut: number
   drops: Record<SidecarDropReason, number>
 }
+
+type SidecarCounters = Omit<SidecarStats, 'connected'>
 
 /** Why a sidecar gave up: what the relay said when closing, or the error of the last attempt. */
 export interface SidecarStop {
@@ -75,7 +91,7 @@ export interface SidecarEvents {
   /** Connected to the relay. */
   connect: [info: { framing: DatagramFraming, url: string }]
   /** A connection ended, and there will be another attempt in so many ms; `drained`: the relay asked for it. */
-  lost: [info: { reason: ConnectionEndReason | 'drained', text: string, retryIn: number }]
+  lost: [info: { reason: SidecarEndReason, text: string, retryIn: number }]
   /** An attempt failed, and there will be another in so many ms. */
   retry: [info: { error: Error, text: string, retryIn: number }]
   /** The relay asks to connect anew after so many ms; the sidecar does. */
@@ -98,7 +114,7 @@ export class UdpSidecar extends EventEmitter<SidecarEvents> {
   readonly #bridge: Bridge
   readonly #backoff = new Backoff()
   readonly #stopping = new AbortController()
-  readonly #stats = noSidecarStats()
+  readonly #counters = noSidecarCounters()
   #connection: RelayConnection | undefined
   #opening: Promise<AddressInfo> | undefined
   #running: Promise<void> | undefined
@@ -109,20 +125,21 @@ export class UdpSidecar extends EventEmitter<SidecarEvents> {
     const { url, listen, forward } = checkSidecarOptions(options)
     this.#options = options
     this.#url = url
-    this.#bridge = new Bridge((count) => { this.#stats.drops.outage += count })
+    this.#bridge = new Bridge((count) => { this.#counters.drops.outage += count })
     this.#udp = new UdpPort({
       listen,
       forward,
       onDatagram: (datagram) => this.#fromLocal(datagram),
-      onDrop: (reason) => { this.#stats.drops[reason]++ }
+      onSent: () => { this.#counters.udpDatagramsOut++ },
+      onDrop: (reason) => { this.#counters.drops[reason]++ }
     })
   }
 
   /** A copy of the counters. */
   get stats (): SidecarStats {
-    const total = { ...this.#stats, drops: { ...this.#stats.drops } }
-    if (this.#connection !== undefined) addStats(total, this.#connection.stats)
-    return total
+    const stats = { ...structuredClone(this.#counters), connected: this.#connection?.closed === false }
+    if (this.#connection !== undefined) addStats(stats, this.#connection.stats)
+    return stats
   }
 
   /**
@@ -185,6 +202,7 @@ export class UdpSidecar extends EventEmitter<SidecarEvents> {
   /** Joins the connection to the UDP port until it ends. */
   async #use (connection: RelayConnection): Promise<ConnectionEnd | typeof DRAINED> {
     this.#connection = connection
+    this.#counters.connections++
     let drainTimer: NodeJS.Timeout | undefined
     let drained = false
     connection.on('message', (datagram) => this.#udp.send(datagram))
@@ -205,8 +223,10 @@ export class UdpSidecar extends EventEmitter<SidecarEvents> {
     const [end] = await ended
     clearTimeout(drainTimer)
     this.#connection = undefined
-    addStats(this.#stats, connection.stats)
-    return drained && end.reason === 'closed' ? DRAINED : end
+    addStats(this.#counters, connection.stats)
+    const outcome = drained && end.reason === 'closed' ? DRAINED : end
+    this.#counters.ended[outcome.reason] = (this.#counters.ended[outcome.reason] ?? 0) + 1
+    return outcome
   }
 
   async #connectionEnded (end: ConnectionEnd | typeof DRAINED, lasted: boolean): Promise<SidecarStop | undefined> {
@@ -222,6 +242,8 @@ export class UdpSidecar extends EventEmitter<SidecarEvents> {
 
   async #attemptFailed (error: Error): Promise<SidecarStop | undefined> {
     const text = describeError(error)
+    const code = failureCode(error)
+    this.#counters.failed[code] = (this.#counters.failed[code] ?? 0) + 1
     let retryIn = this.#backoff.next()
     if (error instanceof errors.FST_RELAY_ANSWER || error instanceof errors.FST_RELAY_HTTP2) return { text, error }
     if (error instanceof errors.FST_RELAY_REFUSED) {
@@ -238,15 +260,21 @@ export class UdpSidecar extends EventEmitter<SidecarEvents> {
   }
 
   #fromLocal (datagram: Buffer): void {
+    this.#counters.udpDatagramsIn++
     if (this.#connection === undefined || this.#connection.closed) this.#bridge.add(datagram)
     else this.#connection.send(datagram)
   }
 }
 
-function noSidecarStats (): SidecarStats {
+function noSidecarCounters (): SidecarCounters {
   const { drops, ...traffic } = noConnectionStats()
   return {
+    connections: 0,
+    ended: {},
+    failed: {},
     ...traffic,
+    udpDatagramsIn: 0,
+    udpDatagramsOut: 0,
     drops: {
       ...drops,
       'not-loopback': 0,
@@ -286,12 +314,17 @@ function checkSidecarOptions (options: SidecarOptions): { url: string, listen: H
   return { url: href, listen, forward }
 }
 
-function addStats (total: SidecarStats, stats: ConnectionStats): void {
+function addStats (total: SidecarCounters, stats: ConnectionStats): void {
   total.datagramsIn += stats.datagramsIn
   total.datagramsOut += stats.datagramsOut
   total.bytesIn += stats.bytesIn
   total.bytesOut += stats.bytesOut
   for (const [reason, count] of Object.entries(stats.drops)) total.drops[reason as ConnectionDropReason] += count
+}
+
+function failureCode (error: Error): string {
+  const { code = error.name, statusCode } = error as Partial<RelayRefusedError> & Error
+  return String(error instanceof errors.FST_RELAY_REFUSED ? statusCode : code)
 }
 
 /** What the function gives, or a rejection as soon as the signal is aborted. */

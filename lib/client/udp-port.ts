@@ -17,6 +17,8 @@ export interface UdpPortOptions {
   /** Where datagrams go; without it to the last sender. */
   forward: HostPort | undefined
   onDatagram: (datagram: Buffer) => void
+  /** A datagram has left for the local side. */
+  onSent: () => void
   onDrop: (reason: UdpDropReason) => void
 }
 
@@ -59,7 +61,8 @@ export class UdpPort {
     if (isSendQueueFull(this.#socket)) return this.#options.onDrop('udp-queue-full')
     const { address, port } = this.#destination
     this.#socket.send(datagram, port, address, (error) => {
-      if (error !== null) this.#options.onDrop(sendFault(error))
+      if (error === null) this.#options.onSent()
+      else this.#options.onDrop(sendFault(error))
     })
   }
 

@@ -6,7 +6,9 @@ import { printable } from '../printable.ts'
 import { rateLimit, TokenBucket } from '../token-bucket.ts'
 import { Clock } from './clock.ts'
 import { countUp, createCounters, type Counters } from './counters.ts'
+import { publish } from './diagnostics.ts'
 import { observe } from './histogram.ts'
+import { LogLimit } from './log-limit.ts'
 import { PacketChannel } from './packet-channel.ts'
 import { PacketPeer } from './packet-peer.ts'
 import { StreamChannel } from './stream-channel.ts'
@@ -98,6 +100,7 @@ interface Channel {
 export class RelayHub extends EventEmitter<HubEvents> {
   readonly #options: Required<HubOptions>
   readonly #log: HubLog
+  readonly #logLimit = new LogLimit()
   readonly #context: HubContext
   readonly #channels = new Map<string, Channel>()
   /** How many peers each client has, by `Admitted.client`. */
@@ -313,6 +316,8 @@ export class RelayHub extends EventEmitter<HubEvents> {
 
   /** Emits an event in the middle of the hub's own work, which a listener that throws must not break off. */
   #announce<Name extends keyof HubEvents> (name: Name, ...args: HubEvents[Name]): void {
+    // First, for a listener may cause further events.
+    publish(this, name, ...args)
     try {
       this.emit<keyof HubEvents>(name, ...args)
     } catch (error) {
@@ -322,7 +327,9 @@ export class RelayHub extends EventEmitter<HubEvents> {
 
   /** Where Node brings what an async listener has thrown; a promise that nobody looks at would end the process. */
   override [captureRejectionSymbol] (err: unknown, ...[event]: unknown[]): void {
-    this.#log.error({ err, event }, 'a listener of the relay hub threw')
+    // It may throw for every handshake.
+    const suppressed = this.#logLimit.take(String(event), performance.now())
+    if (suppressed !== undefined) this.#log.error({ err, event, suppressed }, 'a listener of the relay hub threw')
   }
 
   #sweep (): void {
@@ -351,7 +358,7 @@ function addTraffic (total: Counters, peer: Peer): void {
 
 function logFields (peer: Peer): object {
   const { channel, address } = peer.admitted
-  return { peer: peer.id, channel: printable(channel.name), scope: channel.scope, address }
+  return { peer: printable(peer.id), channel: printable(channel.name), scope: channel.scope, address }
 }
 
 /** Waits until all streams are closed, at most `grace` milliseconds. */

@@ -50,6 +50,12 @@ t.test('HTTP/2 has to be asked for', async (t) => {
   t.same(options(['--http2']), { url: 'https://relay.example.com/', httpVersion: 2 })
 })
 
+t.test('metrics are served where it says, on a loopback address', async (t) => {
+  const metrics = (value: string) => parseCommand(['connect', 'https://relay.example.com/', '--metrics', value], {})
+  t.match(metrics('127.0.0.1:9101'), { metrics: { host: '127.0.0.1', port: 9101 } })
+  t.match(metrics('[::1]:0'), { metrics: { host: '::1', port: 0 } })
+})
+
 t.test('reads the token’s file anew each time, else the environment', async (t) => {
   const file = join(t.testdir({ token: ' first\n' }), 'token')
   const { token } = options(['--token-file', file], { SPANZA_TOKEN: 'other' })
@@ -73,7 +79,11 @@ t.test('says what is wrong with a command line, and shows no secrets', async (t)
     [['connect', url, '--token=secret'], /use --token-file/],
     [['connect', url, '--header', 'secret'], /--header takes a name and a value/],
     [['connect', url, '--token-file', '/nowhere'], /--token-file cannot be read: .*ENOENT/],
-    [['connect', url, '--ca', '/nowhere'], /--ca cannot be read/]
+    [['connect', url, '--ca', '/nowhere'], /--ca cannot be read/],
+    [['connect', url, '--metrics', '9101'], /--metrics takes an address and a port, .* not 9101/],
+    [['connect', url, '--metrics', 'localhost:9101'], /--metrics takes an address/],
+    [['connect', url, '--metrics', '0.0.0.0:9101'], /--metrics must be a loopback address, such as 127\.0\.0\.1:9101, not 0\.0\.0\.0:9101: nothing guards/],
+    [['connect', url, '--metrics', '[::]:9101'], /--metrics must be a loopback address/]
   ]
   for (const [args, message] of cases) {
     try {

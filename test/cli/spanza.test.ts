@@ -2,29 +2,14 @@ import { readFileSync } from 'node:fs'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import t, { type Test } from 'tap'
+import t from 'tap'
 import { closeReasons, type CloseReason } from '../../lib/framing/close-reasons.ts'
 import { wg } from '../../lib/framing/wg.ts'
 import { fakeRelay, refuse, say, SWITCHING } from '../helpers/fake-relay.ts'
 import { fakeHttp2Relay } from '../helpers/fake-http2-relay.ts'
-import { Program } from '../helpers/program.ts'
 import { startRelay } from '../helpers/relay.ts'
+import { DEADLINE, errorsOf, listen, spanza } from '../helpers/spanza.ts'
 import { udpPeer } from '../helpers/udp-peer.ts'
-
-// The built command, as users run it: `npm run build` makes it.
-const SPANZA = fileURLToPath(new URL('../../dist/cli/spanza.js', import.meta.url))
-const DEADLINE = 20_000
-
-function spanza (t: Test, args: string[], env: NodeJS.ProcessEnv = {}): Program {
-  const program = new Program(process.execPath, [SPANZA, ...args], { env: { SPANZA_TOKEN: '', ...env }, name: 'spanza' })
-  t.teardown(() => program.stop('SIGKILL'))
-  return program
-}
-
-const listen = ['--listen', '127.0.0.1:0']
-
-/** The lines of a program's standard error among its output. */
-const errorsOf = (program: Program) => program.output.slice(program.lines.join('\n').length)
 
 t.test('carries datagrams, reports in text, connects again, and ends at once at SIGTERM and SIGINT', async (t) => {
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
@@ -198,7 +183,7 @@ t.test('--help lists every flag and exit code, --version tells the version', asy
   const help = spanza(t, ['--help'])
   t.equal(await help.end(DEADLINE), 0)
   const text = help.lines.join('\n')
-  for (const flag of ['listen', 'forward', 'token-file', 'header', 'framing', 'protocol', 'http2', 'host', 'servername', 'ca', 'cert', 'key', 'insecure', 'retry-replaced', 'json', 'version', 'help']) {
+  for (const flag of ['listen', 'forward', 'token-file', 'header', 'framing', 'protocol', 'http2', 'host', 'servername', 'ca', 'cert', 'key', 'insecure', 'retry-replaced', 'metrics', 'json', 'version', 'help']) {
     t.match(text, new RegExp(`--${flag}\\b`))
   }
   for (let exitCode = 0; exitCode <= 5; exitCode++) t.match(text, new RegExp(`^ {2}${exitCode} {2}`, 'm'))

@@ -80,7 +80,10 @@ t.test('joins a UDP port to a relay, both ways', async (t) => {
   t.same(await tunnel.datagrams.next(), out)
   tunnel.send(back)
   t.same(await peer.received.next(), back)
-  t.match(sidecar.stats, { datagramsIn: 1, datagramsOut: 1, bytesIn: back.length, bytesOut: out.length })
+  await until(() => sidecar.stats.udpDatagramsOut === 1)
+  t.match(sidecar.stats, {
+    connected: true, connections: 1, datagramsIn: 1, datagramsOut: 1, bytesIn: back.length, bytesOut: out.length, udpDatagramsIn: 1
+  })
 })
 
 t.test('over IPv6', { skip: !hasIPv6 }, async (t) => {

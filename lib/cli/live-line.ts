@@ -1,0 +1,46 @@
+import { clearLine, cursorTo } from 'node:readline'
+import type { WriteStream } from 'node:tty'
+
+/** Where a terminal does not tell its width. */
+const DEFAULT_COLUMNS = 80
+
+/** The last line of a terminal, drawn anew in its place, while other lines go above it. */
+export class LiveLine {
+  readonly #terminal: WriteStream
+  #text = ''
+
+  constructor (terminal: WriteStream) {
+    this.#terminal = terminal
+  }
+
+  /** Puts this text in the place of the one before. */
+  show (text: string): void {
+    this.#erase()
+    this.#text = text
+    this.#draw()
+  }
+
+  /** Writes a line that stays. */
+  writeAbove (line: string): void {
+    this.#erase()
+    this.#terminal.write(`${line}\n`)
+    this.#draw()
+  }
+
+  /** Leaves nothing behind but the lines that stay. */
+  end (): void {
+    this.#erase()
+    this.#text = ''
+  }
+
+  #erase (): void {
+    if (this.#text === '') return
+    cursorTo(this.#terminal, 0)
+    clearLine(this.#terminal, 0)
+  }
+
+  #draw (): void {
+    // One that is longer would go on in the next line, and could not be erased.
+    this.#terminal.write(this.#text.slice(0, (this.#terminal.columns || DEFAULT_COLUMNS) - 1))
+  }
+}

@@ -1,0 +1,63 @@
+import type { SidecarStats } from '../client/sidecar.ts'
+
+/**
+ * A sidecar's counters as text for Prometheus, with the names and labels that a hub's have. By hand, since counters and gauges are
+ * two comments and a line for each value, and whoever only runs the command has no prom-client.
+ */
+
+interface Value {
+  value: number
+  label?: [name: string, value: string]
+}
+
+interface Description {
+  name: string
+  help: string
+  type: 'counter' | 'gauge'
+  read: (stats: SidecarStats) => Value[]
+}
+
+const PREFIX = 'spanza_sidecar_'
+
+/** The exposition format's version that every Prometheus reads. */
+export const CONTENT_TYPE = 'text/plain; version=0.0.4; charset=utf-8'
+
+const descriptions: Description[] = [
+  {
+    name: 'connected',
+    help: 'Whether there is a connection to the relay.',
+    type: 'gauge',
+    read: ({ connected }) => [{ value: Number(connected) }]
+  },
+  counter('connections_total', 'Connections to the relay that were made.', ({ connections }) => [{ value: connections }]),
+  counter('closed_connections_total', 'Connections that have ended, by reason.', ({ ended }) => by('reason', ended)),
+  counter('failed_attempts_total', 'Attempts to connect that made no connection, by the status that was answered, or the error code.',
+    ({ failed }) => by('code', failed)),
+  counter('datagrams_total', 'Datagrams that came from the relay, and that were sent to it.',
+    ({ datagramsIn, datagramsOut, drops }) => by('direction', { in: datagramsIn + drops['received-too-large'], out: datagramsOut })),
+  counter('bytes_total', 'Bytes of these datagrams, without framing.', ({ bytesIn, bytesOut }) => by('direction', { in: bytesIn, out: bytesOut })),
+  counter('udp_datagrams_total', 'Datagrams that came to the UDP port, and that were sent from it.',
+    ({ udpDatagramsIn, udpDatagramsOut, drops }) => by('direction', { in: udpDatagramsIn + drops['not-loopback'], out: udpDatagramsOut })),
+  counter('dropped_datagrams_total', 'Datagrams that went nowhere, by reason.', ({ drops }) => by('reason', drops))
+]
+
+/** What a scrape gets. */
+export function sidecarMetrics (stats: SidecarStats): string {
+  return descriptions.map(({ name, help, type, read }) => {
+    const lines = read(stats).map(({ label, value }) => `${PREFIX}${name}${labelText(label)} ${value}\n`)
+    return `# HELP ${PREFIX}${name} ${help}\n# TYPE ${PREFIX}${name} ${type}\n${lines.join('')}`
+  }).join('')
+}
+
+function counter (name: string, help: string, read: Description['read']): Description {
+  return { name, help, type: 'counter', read }
+}
+
+function by (label: string, values: Record<string, number>): Value[] {
+  return Object.entries(values).map(([key, value]) => ({ value, label: [label, key] }))
+}
+
+/** JSON escapes quotes, backslashes and line ends as the format does. */
+function labelText (label: Value['label']): string {
+  return label === undefined ? '' : `{${label[0]}=${JSON.stringify(label[1])}}`
+}

@@ -1,0 +1,71 @@
+import type { SidecarStats } from '../client/sidecar.ts'
+
+/** What has passed between two looks at a sidecar's counters. */
+export interface Traffic {
+  /** Milliseconds from the one to the other. */
+  duration: number
+  datagramsIn: number
+  datagramsOut: number
+  bytesIn: number
+  bytesOut: number
+  drops: number
+}
+
+/**
+ * Tells again and again what has passed since the last time.
+ * @param interval milliseconds from one time to the next
+ * @returns ends it
+ */
+export function watchTraffic (sidecar: { stats: SidecarStats }, interval: number, tell: (passed: Traffic, stats: SidecarStats) => void): () => void {
+  let before = sidecar.stats
+  let since = performance.now()
+  const timer = setInterval(() => {
+    const { stats } = sidecar
+    const now = performance.now()
+    tell({
+      duration: now - since,
+      datagramsIn: stats.datagramsIn - before.datagramsIn,
+      datagramsOut: stats.datagramsOut - before.datagramsOut,
+      bytesIn: stats.bytesIn - before.bytesIn,
+      bytesOut: stats.bytesOut - before.bytesOut,
+      drops: dropsOf(stats) - dropsOf(before)
+    }, stats)
+    before = stats
+    since = now
+  }, interval)
+  return () => clearInterval(timer)
+}
+
+/** The line for a terminal: how much passes now. */
+export function liveText ({ duration, ...passed }: Traffic, stats: SidecarStats): string {
+  const dropped = `${dropsOf(stats)} dropped`
+  if (!stats.connected) return `Not connected | ${dropped}`
+  const rates = (bytes: number, datagrams: number) =>
+    `${formatBytes(bytes * 1000 / duration)}/s, ${Math.round(datagrams * 1000 / duration)} datagrams/s`
+  return `In ${rates(passed.bytesIn, passed.datagramsIn)} | out ${rates(passed.bytesOut, passed.datagramsOut)} | ${dropped}`
+}
+
+/** The line for a log; undefined when nothing has passed. */
+export function trafficText ({ duration, datagramsIn, datagramsOut, bytesIn, bytesOut, drops }: Traffic): string | undefined {
+  if (datagramsIn + datagramsOut + drops === 0) return undefined
+  return `In the last ${Math.round(duration / 1000)} s: ${formatBytes(bytesIn)} in (${datagramsIn} datagrams), ` +
+    `${formatBytes(bytesOut)} out (${datagramsOut} datagrams), ${drops} dropped`
+}
+
+function dropsOf ({ drops }: SidecarStats): number {
+  return Object.values(drops).reduce((sum, count) => sum + count)
+}
+
+const units = ['kB', 'MB', 'GB', 'TB']
+
+function formatBytes (bytes: number): string {
+  if (bytes < 999.5) return `${Math.round(bytes)} B`
+  let value = bytes / 1000
+  let unit = 0
+  // Less would round to 1000.0.
+  while (value >= 999.95 && unit < units.length - 1) {
+    value /= 1000
+    unit++
+  }
+  return `${value.toFixed(1)} ${units[unit]}`
+}

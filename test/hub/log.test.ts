@@ -1,0 +1,88 @@
+import type { FastifyInstance } from 'fastify'
+import t, { type Test } from 'tap'
+import type { HubOptions } from '../../lib/index.ts'
+import { startApp } from '../helpers/relay-app.ts'
+import { detached } from '../helpers/relay.ts'
+import { askForTunnel, openTunnel, settle, until } from '../helpers/tunnel.ts'
+import { transportData } from '../helpers/wireguard-messages.ts'
+
+const INFO = 30
+const ERROR = 50
+
+interface Line {
+  level: number
+  msg: string
+  [field: string]: unknown
+}
+
+/** A relay, and what it logs, without the lines that Fastify writes about requests. */
+async function startLogging (t: Test, relay: HubOptions = {}): Promise<{ app: FastifyInstance, log: Line[] }> {
+  const log: Line[] = []
+  const stream = {
+    write: (text: string) => {
+      const line = JSON.parse(text) as Line
+      if (!('reqId' in line)) log.push(line)
+    }
+  }
+  const app = await startApp(t, (app) => app.relay('/relay/:network', { identify: ({ headers }) => ({ id: headers['x-id'] as string }) }), {
+    server: { logger: { stream } },
+    relay: { clientHandshakesPerSecond: 10_000, ...relay }
+  })
+  // Where Fastify listens.
+  log.length = 0
+  return { app, log }
+}
+
+/** A line as README.md documents it: without what pino and the process add. */
+function documented ({ time, pid, hostname, ...line }: Line): object {
+  return line
+}
+
+t.test('one line for each attach, detach and refusal', async (t) => {
+  const { app, log } = await startLogging(t, { maxPeers: 1 })
+  const tunnel = await openTunnel(t, app, { id: 'a' })
+  await askForTunnel(t, app, { id: 'b', path: '/relay/home?token=secret' })
+  await until(() => log.length === 2)
+  tunnel.send(transportData(1, 100))
+  await settle(tunnel)
+  const leaving = detached(app, 'a')
+  tunnel.socket.end()
+  const { duration } = await leaving
+  const peer = { peer: 'a', channel: 'home', scope: '/relay/:network', address: '127.0.0.1' }
+  const [{ bytesIn, bytesOut }] = log.slice(2) as [Line]
+  t.ok(Number(bytesIn) >= 100 && Number(bytesOut) > 0, 'framing included')
+  t.same(log.map(documented), [
+    { level: INFO, msg: 'relay peer attached', ...peer, framing: 'wg', protocol: 'spanza', httpVersion: '1.1' },
+    {
+      level: INFO,
+      msg: 'relay handshake refused',
+      refusal: { statusCode: 503, code: 'FST_RELAY_HUB_FULL', message: 'This relay has its 1 peers already', address: '127.0.0.1', path: '/relay/home' }
+    },
+    { level: INFO, msg: 'relay peer detached', ...peer, reason: 'ended', text: 'the client ended the tunnel', duration, bytesIn, bytesOut, drops: 1 }
+  ])
+})
+
+t.test('a listener that throws each time is logged five times, then once a minute with how often it was not', async (t) => {
+  const { app, log } = await startLogging(t)
+  const errors = (): Line[] => log.filter(({ level }) => level === ERROR)
+  const time = { shift: 0 }
+  const now = performance.now.bind(performance)
+  t.intercept(performance, 'now', { value: () => now() + time.shift })
+  app.relayHub.on('attach', () => { throw new Error('on attach') })
+  app.relayHub.on('detach', async () => { throw new Error('on detach') })
+  for (let i = 0; i < 8; i++) {
+    await openTunnel(t, app, { id: String(i) })
+    app.relayHub.disconnect({ channel: 'home', id: String(i) })
+  }
+  await until(() => errors().length === 10)
+  const on = (event: string) => errors().filter((line) => line['event'] === event)
+  t.match(on('attach'), Array.from({ length: 5 }, () => ({ msg: 'a listener of the relay hub threw', err: { message: 'on attach' }, suppressed: 0 })))
+  t.equal(on('detach').length, 5, 'each event is counted on its own')
+
+  time.shift = 60_000
+  await openTunnel(t, app, { id: 'later' })
+  await openTunnel(t, app, { id: 'at once' })
+  time.shift = 120_000
+  await openTunnel(t, app, { id: 'another minute later' })
+  t.same(on('attach').map(({ suppressed }) => suppressed), [0, 0, 0, 0, 0, 3, 1])
+})
