@@ -117,10 +117,9 @@ export class RelayServer implements Claimant, Http2Claimant {
   }
 
   #dispatch (handshake: Handshake): void {
-    const { handshakeTimeout } = this.hub.options
     const refusal = this.#checkBeforeRouting(handshake)
     if (refusal !== undefined) return handshake.refuse(refusal)
-    handshake.dispatch(this.#fastify.routing, handshakeTimeout, new errors.FST_RELAY_HANDSHAKE_TIMEOUT(handshakeTimeout))
+    handshake.dispatch(this.#fastify.routing, this.hub.options.handshakeTimeout)
   }
 
   #checkBeforeRouting ({ request }: Handshake): FastifyError | undefined {

@@ -39,7 +39,7 @@ function test (name) {
   }
   const version = /\d+\.\d+\.\d+/.exec(asked.stdout + asked.stderr)?.[0]
   console.log(`\n${name} ${version}`)
-  const { status, signal } = spawnSync(process.execPath, [TAP, '--disable-coverage', '--timeout=180', `test/proxies/${name}.proxy.js`], {
+  const { status, signal } = spawnSync(process.execPath, [TAP, '--disable-coverage', '--timeout=900', `test/proxies/${name}.proxy.js`], {
     cwd: ROOT, env, stdio: ['ignore', 'inherit', 'inherit']
   })
   return { name: `${name} ${version}`, ok: status === 0, outcome: status === 0 ? 'passed' : `failed (${signal ?? `exit code ${status}`})` }

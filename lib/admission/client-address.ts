@@ -1,7 +1,10 @@
-import { isIP } from 'node:net'
+import { isIPv4, isIPv6 } from 'node:net'
 import ipaddr from 'ipaddr.js'
 import { errors } from '../errors.ts'
 import { printable } from '../printable.ts'
+
+/** How a socket that listens on IPv6 gives the address of an IPv4 client. */
+const V4_MAPPED = '::ffff:'
 
 /**
  * The client's address as Fastify's `trustProxy` gives it, IPv4-mapped IPv6 addresses as IPv4.
@@ -18,7 +21,11 @@ export function clientAddress (ip: string | undefined): string | undefined {
 
 /** The same for what need not be an address: undefined then. */
 export function canonicalAddress (ip: string | undefined): string | undefined {
-  if (ip === undefined || isIP(ip) === 0) return undefined
+  if (ip === undefined) return undefined
+  // As nearly every address comes. Node takes no other spelling of IPv4 than this one.
+  const v4 = ip.startsWith(V4_MAPPED) ? ip.slice(V4_MAPPED.length) : ip
+  if (isIPv4(v4)) return v4
+  if (!isIPv6(ip)) return undefined
   // The zone of a link-local address names an interface of this host.
   const [address] = ip.split('%', 1)
   return ipaddr.process(address!).toString()
@@ -26,9 +33,8 @@ export function canonicalAddress (ip: string | undefined): string | undefined {
 
 /** What limits per client go by, of an address as `clientAddress` gives it: an IPv4 address, or the /64 of an IPv6 address, of which one client has plenty. */
 export function limitKey (address: string): string {
-  const parsed = ipaddr.parse(address)
-  if (!(parsed instanceof ipaddr.IPv6)) return address
-  return parsed.parts.slice(0, 4).map((part) => part.toString(16)).join(':') + '::/64'
+  if (isIPv4(address)) return address
+  return ipaddr.IPv6.parse(address).parts.slice(0, 4).map((part) => part.toString(16)).join(':') + '::/64'
 }
 
 /**

@@ -2,6 +2,7 @@ import { STATUS_CODES, validateHeaderName, validateHeaderValue, type IncomingMes
 import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2'
 import type { Duplex } from 'node:stream'
 import type { FastifyError } from 'fastify'
+import { errors } from '../errors.ts'
 import type { HttpVersion } from '../hub/peer.ts'
 import type { OpenWebSocket, WebSocketSettings } from './websocket.ts'
 
@@ -80,13 +81,13 @@ export abstract class Handshake {
 
   /**
    * Sends the request through the app's router: hooks, prefixes, 404 and error handler work as for any route.
-   * @param timeoutError answered when there is no other answer after `timeout` milliseconds
+   * @param timeout after so many milliseconds without an answer it is answered with FST_RELAY_HANDSHAKE_TIMEOUT
    */
-  dispatch (routing: (request: IncomingMessage, response: ServerResponse) => void, timeout: number, timeoutError: FastifyError): void {
+  dispatch (routing: (request: IncomingMessage, response: ServerResponse) => void, timeout: number): void {
     const response = this.respond()
     if (response === undefined) return
     ;(this.request as HandshakeRequest)[kHandshake] = this
-    this.#deadline = setTimeout(() => this.#answer(response, timeoutError), timeout)
+    this.#deadline = setTimeout(() => this.#answer(response, new errors.FST_RELAY_HANDSHAKE_TIMEOUT(timeout)), timeout)
     // Fastify's type knows the request of one version only.
     routing(this.request as IncomingMessage, response as ServerResponse)
   }

@@ -16,7 +16,7 @@ const TOKEN = 'a-long-random-token'
 const USER = '2d1f2c1e-7a55-4ec1-bb6c-4cbf2f1b9d6a'
 const CA = fixture('ca.pem')
 
-interface Client { httpPort: number, relayPort: number, path: string, token: string, isTls: boolean }
+interface Client { httpPort: number, relayPort: number, path: string, headers: Record<string, string>, isTls: boolean }
 
 interface Proxy {
   name: string
@@ -31,7 +31,7 @@ const xray: Proxy = {
   name: 'xray',
   args: (config) => ['run', '-config', config],
   ready: ' started',
-  client: ({ httpPort, relayPort, path, token, isTls }) => ({
+  client: ({ httpPort, relayPort, path, headers, isTls }) => ({
     log: { loglevel: 'warning' },
     inbounds: [{ listen: '127.0.0.1', port: httpPort, protocol: 'http' }],
     outbounds: [{
@@ -39,7 +39,7 @@ const xray: Proxy = {
       settings: { vnext: [{ address: '127.0.0.1', port: relayPort, users: [{ id: USER, encryption: 'none' }] }] },
       streamSettings: {
         network: 'httpupgrade',
-        httpupgradeSettings: { path, host: 'relay.example.com', headers: { Authorization: `Bearer ${token}` } },
+        httpupgradeSettings: { path, host: 'relay.example.com', headers },
         ...(isTls && {
           security: 'tls',
           tlsSettings: {
@@ -60,7 +60,7 @@ const singBox: Proxy = {
   name: 'sing-box',
   args: (config) => ['run', '--config', config],
   ready: 'sing-box started',
-  client: ({ httpPort, relayPort, path, token, isTls }) => ({
+  client: ({ httpPort, relayPort, path, headers, isTls }) => ({
     log: { level: 'info', output: 'stdout' },
     inbounds: [{ type: 'http', listen: '127.0.0.1', listen_port: httpPort }],
     outbounds: [{
@@ -68,7 +68,7 @@ const singBox: Proxy = {
       server: '127.0.0.1',
       server_port: relayPort,
       uuid: USER,
-      transport: { type: 'httpupgrade', path, host: 'relay.example.com', headers: { Authorization: `Bearer ${token}` } },
+      transport: { type: 'httpupgrade', path, host: 'relay.example.com', headers },
       ...(isTls && { tls: { enabled: true, server_name: 'relay.example.com', certificate_path: CA } })
     }]
   }),
@@ -79,23 +79,28 @@ const singBox: Proxy = {
   })
 }
 
+/** What versions of Xray after 26.3.27 send of their own accord; the Go module proxy has none of those. */
+const webSocketHeaders = { 'Sec-WebSocket-Key': 'dGhlIHNhbXBsZSBub25jZQ==', 'Sec-WebSocket-Version': '13' }
+
 const cases = [
   { proxy: xray, isTls: false, path: '/relay' },
   { proxy: xray, isTls: false, path: '/relay?ed=2560' },
   { proxy: xray, isTls: true, path: '/relay' },
   { proxy: xray, isTls: true, path: '/relay?ed=2560' },
+  { proxy: xray, isTls: false, path: '/relay', hasKey: true },
+  { proxy: xray, isTls: true, path: '/relay?ed=2560', hasKey: true },
   { proxy: singBox, isTls: false, path: '/relay' },
   { proxy: singBox, isTls: true, path: '/relay' }
 ]
 
-for (const { proxy, isTls, path } of cases) {
-  const transport = `HTTPUpgrade${isTls ? ' over TLS' : ''}${path.includes('?ed') ? ', early data' : ''}`
+for (const { proxy, isTls, path, hasKey = false } of cases) {
+  const transport = `HTTPUpgrade${isTls ? ' over TLS' : ''}${path.includes('?ed') ? ', early data' : ''}${hasKey ? ', with a Sec-WebSocket-Key' : ''}`
   t.test(`${proxy.name}: ${transport}`, { skip: missingPrograms(proxy.name) }, async (t) => {
     const origin = await Origin.listen(t)
     const directory = t.testdir({})
     const target = await freePort()
     await startProxy(t, 'server', proxy.server(target))
-    const relay = await startRelay(t, directory, target, isTls)
+    const relay = await startRelay(t, directory, { target: `tcp://127.0.0.1:${target}`, webSockets: !hasKey }, isTls)
     const httpPort = await startClient(t, TOKEN)
 
     t.test(`${MEBIBYTES} MiB arrive in both directions`, async (t) => {
@@ -125,7 +130,7 @@ for (const { proxy, isTls, path } of cases) {
 
     async function startClient (t: Test, token: string): Promise<number> {
       const httpPort = await freePort()
-      await startProxy(t, `client-${token}`, proxy.client({ httpPort, relayPort: relay.port, path, token, isTls }))
+      await startProxy(t, `client-${token}`, proxy.client({ httpPort, relayPort: relay.port, path, headers: { Authorization: `Bearer ${token}`, ...(hasKey && webSocketHeaders) }, isTls }))
       return httpPort
     }
 
@@ -139,7 +144,7 @@ for (const { proxy, isTls, path } of cases) {
   })
 }
 
-async function startRelay (t: Test, directory: string, target: number, isTls: boolean) {
+async function startRelay (t: Test, directory: string, route: object, isTls: boolean) {
   const port = await freePort()
   const file = join(directory, 'relay.json')
   writeFileSync(file, JSON.stringify({
@@ -147,7 +152,7 @@ async function startRelay (t: Test, directory: string, target: number, isTls: bo
     ...(isTls && { https: { key: readFileSync(fixture('server-key.pem'), 'utf8'), cert: readFileSync(fixture('server.pem'), 'utf8') } }),
     // Each connection that somebody makes through such a client is a tunnel.
     options: { clientHandshakesPerSecond: 100, maxClientUnfinishedHandshakes: 100 },
-    routes: [{ path: '/relay', token: TOKEN, target: `tcp://127.0.0.1:${target}` }]
+    routes: [{ path: '/relay', token: TOKEN, ...route }]
   }))
   const program = new Program(process.execPath, [fixture('../interop/relay-server.js'), file], {
     name: 'relay', env: { NODE_EXTRA_CA_CERTS: CA }

@@ -1,8 +1,10 @@
 import t from 'tap'
+import { testNoHttp2 } from './http2.js'
 import { adapt, fixture, readRecipe } from './proxy.js'
 import { testProxy } from './suite.js'
+import { testWebSockets } from './web-sockets.js'
 
-testProxy(t, {
+const caddy = {
   name: 'Caddy',
   setUp ({ port, appPort, isTls, folder }) {
     const tls = 'tls /etc/ssl/relay.pem /etc/ssl/relay.key'
@@ -27,4 +29,7 @@ testProxy(t, {
   halfClose: { client: false, other: false },
   cutsIdle: false,
   strangersStatus: 200
-})
+}
+testProxy(t, caddy)
+testWebSockets(t, caddy)
+testNoHttp2(t, caddy)
