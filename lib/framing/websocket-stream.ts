@@ -59,7 +59,9 @@ export class WebSocketStream extends Duplex {
   /** Breaks the stream off, and tells why. */
   closeAs (code: number, reason: string): void {
     this.#isClosing = this.#isAbandoned = true
-    closeWebSocket(this.#socket, code, reason)
+    // No `close` will follow.
+    if (this.#socket.readyState === this.#socket.CLOSED) this.destroy()
+    else closeWebSocket(this.#socket, code, reason)
   }
 
   override _read (): void {
