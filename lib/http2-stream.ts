@@ -7,9 +7,20 @@ export function isHttp2 (tunnel: Duplex): tunnel is Http2Stream {
   return 'rstCode' in tunnel
 }
 
+/** RFC 9113, section 7: by their number. */
+const errorCodes = [
+  'NO_ERROR', 'PROTOCOL_ERROR', 'INTERNAL_ERROR', 'FLOW_CONTROL_ERROR', 'SETTINGS_TIMEOUT', 'STREAM_CLOSED', 'FRAME_SIZE_ERROR',
+  'REFUSED_STREAM', 'CANCEL', 'COMPRESSION_ERROR', 'CONNECT_ERROR', 'ENHANCE_YOUR_CALM', 'INADEQUATE_SECURITY', 'HTTP_1_1_REQUIRED'
+]
+
+/** The name of an error code of HTTP/2. */
+export function errorCodeName (code: number): string {
+  return errorCodes[code] ?? `code ${code}`
+}
+
 /** Makes a RST_STREAM from the client an error: where Node is left to it, both sides seem to have ended the stream. */
 export function failOnReset (stream: Http2Stream): void {
-  stream.on('aborted', () => stream.destroy(new Error(`the client reset the stream: ${nameOf(stream.rstCode!)}`)))
+  stream.on('aborted', () => stream.destroy(new Error(`the client reset the stream: ${errorCodeName(stream.rstCode!)}`)))
 }
 
 /** Resets a stream. */
@@ -23,8 +34,12 @@ export function resetStream (stream: Http2Stream, code: number): void {
   setImmediate(() => stream.close(code))
 }
 
-/** Whether the end of a tunnel that has just come is not one that the other side has sent: Node also ends what is reset. */
-export function isCutShort (tunnel: Duplex): boolean {
+/** Calls `then` when the other side has ended its stream: Node also ends what is reset. */
+export function onEnd (tunnel: Duplex, then: () => void): void {
+  tunnel.on('end', () => { if (!isCutShort(tunnel)) then() })
+}
+
+function isCutShort (tunnel: Duplex): boolean {
   return isHttp2(tunnel) && (tunnel.destroyed || tunnel.rstCode !== constants.NGHTTP2_NO_ERROR)
 }
 
@@ -34,15 +49,4 @@ export function isCutShort (tunnel: Duplex): boolean {
  */
 export function isFinished (tunnel: Duplex): boolean {
   return tunnel.writableFinished || (isHttp2(tunnel) && tunnel.writableEnded && tunnel.rstCode === constants.NGHTTP2_NO_ERROR)
-}
-
-/** Of Node's constants, the names of the error codes of RFC 9113, section 7. */
-const errorCodeName = /^NGHTTP2_(NO_ERROR|PROTOCOL_ERROR|INTERNAL_ERROR|FLOW_CONTROL_ERROR|SETTINGS_TIMEOUT|STREAM_CLOSED|FRAME_SIZE_ERROR|REFUSED_STREAM|CANCEL|COMPRESSION_ERROR|CONNECT_ERROR|ENHANCE_YOUR_CALM|INADEQUATE_SECURITY|HTTP_1_1_REQUIRED)$/
-
-function nameOf (code: number): string {
-  for (const [key, value] of Object.entries(constants)) {
-    const name = value === code ? errorCodeName.exec(key)?.[1] : undefined
-    if (name !== undefined) return name
-  }
-  return String(code)
 }

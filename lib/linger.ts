@@ -1,7 +1,8 @@
 import type { Duplex } from 'node:stream'
 
 const LINGER_BYTES = 65536
-const LINGER_MS = 1000
+/** How long the other side has to read and to answer what was said last, in milliseconds. */
+export const LINGER_MS = 1000
 
 /**
  * Ends a tunnel and lets the other side read what was written last: what still comes in is read and discarded,

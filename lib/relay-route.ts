@@ -9,8 +9,8 @@ import { clientAddress, limitKey } from './admission/client-address.ts'
 import { chooseProtocol, isHostAllowed } from './admission/handshake.ts'
 import { readIdentity, type Identified, type ReadIdentity } from './admission/identity.ts'
 import { agreeOnWebSocket, framingNames, protocolNames, protocols, type Agreement, type ProtocolName } from './admission/protocols.ts'
-import { acceptValueOf, checkOpeningHandshake, checkOrigin, originOf } from './admission/websocket.ts'
-import { findInvalidHeaders, Handshake, retryAfter, type RelayRequest } from './entrance/handshake.ts'
+import { acceptValueOf, checkOpeningHandshake, checkOrigin, originOf, WEBSOCKET_VERSION } from './admission/websocket.ts'
+import { findInvalidHeaders, Handshake, retryAfter } from './entrance/handshake.ts'
 import { offerUpgrade } from './entrance/http1.ts'
 import { errors, isRelayError } from './errors.ts'
 import type { FramingName } from './framing/framing.ts'
@@ -168,7 +168,7 @@ class RelayRoute {
   /** What is checked before the app's own hooks of the route. */
   checkRequest (request: FastifyRequest, reply: FastifyReply): void {
     try {
-      const handshake = Handshake.of(request.raw as RelayRequest)
+      const handshake = Handshake.of(request.raw)
       if (handshake === undefined && this.#options.plain !== undefined) return
       if (handshake === undefined) throw new errors.FST_RELAY_UPGRADE_REQUIRED(this.#protocols.join(', '))
       const isWebSocket = this.#protocolOf(handshake) === 'websocket' && handshake.asksForWebSocket
@@ -184,7 +184,7 @@ class RelayRoute {
   }
 
   async handle (request: FastifyRequest, reply: FastifyReply): Promise<unknown> {
-    const handshake = Handshake.of(request.raw as RelayRequest)
+    const handshake = Handshake.of(request.raw)
     if (handshake === undefined) return await this.#options.plain!.call(this.#fastify, request, reply)
     try {
       await this.#admit(handshake, request, reply)
@@ -321,11 +321,11 @@ class RelayRoute {
   /** Gives the answer to an error of ours the headers that belong to it, and notes why it is given. */
   #prepareRefusal (request: FastifyRequest, reply: FastifyReply, error: unknown): void {
     if (!isRelayError(error)) return
-    const handshake = Handshake.of(request.raw as RelayRequest)
+    const handshake = Handshake.of(request.raw)
     handshake?.note(error)
     for (const name of findInvalidHeaders(reply.getHeaders())) reply.removeHeader(name)
     reply.headers(retryAfter(error.statusCode!))
-    if (error.code === 'FST_RELAY_WEBSOCKET_VERSION') reply.header('sec-websocket-version', '13')
+    if (error.code === 'FST_RELAY_WEBSOCKET_VERSION') reply.header('sec-websocket-version', WEBSOCKET_VERSION)
     // HTTP/2 has no such headers.
     if (!(request.raw instanceof Http2ServerRequest)) reply.headers(offerUpgrade(asksForUpgrade.has(error.code) ? this.#protocols : []))
   }

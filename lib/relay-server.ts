@@ -6,7 +6,7 @@ import { HandshakeLimits } from './admission/limits.ts'
 import { checkConnectForm, checkForm } from './admission/handshake.ts'
 import { canonicalAddress, UntrustedProxyCheck } from './admission/client-address.ts'
 import { claimUpgrades, type Claimant } from './entrance/arbiter.ts'
-import { Handshake, type Refusal, type RelayRequest } from './entrance/handshake.ts'
+import { Handshake, type Refusal } from './entrance/handshake.ts'
 import { Http1Handshake } from './entrance/http1.ts'
 import { Http2Entrance, Http2Handshake, type Http2Claimant } from './entrance/http2.ts'
 import { RelayRoutes } from './entrance/relay-routes.ts'
@@ -132,7 +132,7 @@ export class RelayServer implements Claimant, Http2Claimant {
 
   /** Limits what begins, before any hook that was added later. @returns false for a handshake that was refused */
   #begins (request: FastifyRequest): boolean {
-    const handshake = Handshake.of(request.raw as RelayRequest)
+    const handshake = Handshake.of(request.raw)
     const unfinished = handshake && this.#handshakes.get(handshake)
     if (handshake === undefined || unfinished === undefined || unfinished.release !== undefined) return true
     unfinished.address = canonicalAddress(request.ip) ?? unfinished.address

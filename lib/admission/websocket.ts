@@ -6,7 +6,7 @@ import { printable } from '../printable.ts'
 
 /** What must hold for a WebSocket beyond what holds for any handshake, as pure functions of a request. */
 
-const VERSION = '13'
+export const WEBSOCKET_VERSION = '13'
 const GUID = '258EAFA5-E914-47DA-95CA-C5AB0DC85B11'
 /** 16 bytes in base64. */
 const keyPattern = /^[A-Za-z0-9+/]{22}==$/
@@ -17,7 +17,7 @@ const keyPattern = /^[A-Za-z0-9+/]{22}==$/
  */
 export function checkOpeningHandshake (headers: IncomingHttpHeaders, hasKey: boolean): FastifyError | undefined {
   const version = headers['sec-websocket-version']
-  if (version !== VERSION) return new errors.FST_RELAY_WEBSOCKET_VERSION(printable(version ?? 'none'))
+  if (version !== WEBSOCKET_VERSION) return new errors.FST_RELAY_WEBSOCKET_VERSION(printable(version ?? 'none'))
   if (hasKey && !keyPattern.test(headers['sec-websocket-key']!)) return new errors.FST_RELAY_WEBSOCKET_KEY()
 }
 

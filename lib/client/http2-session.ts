@@ -5,8 +5,9 @@ import type { Duplex } from 'node:stream'
 import { TLSSocket } from 'node:tls'
 import { isDeepStrictEqual } from 'node:util'
 import { errors } from '../errors.ts'
+import { errorCodeName } from '../http2-stream.ts'
 import { connectError, describeError } from './describe-error.ts'
-import { Http2Tunnel, nameOfCode } from './http2-tunnel.ts'
+import { Http2Tunnel } from './http2-tunnel.ts'
 import { Liveness } from './liveness.ts'
 import type { ConnectPlan } from './options.ts'
 import { openTransport, sendProxyHeader } from './transport.ts'
@@ -144,7 +145,7 @@ export class RelaySession {
   /** Resolves with the other side's SETTINGS. */
   async #begin (session: ClientHttp2Session, plan: ConnectPlan): Promise<Settings> {
     session.on('goaway', (code) => {
-      if (code !== constants.NGHTTP2_NO_ERROR) this.#goaway = nameOfCode(code)
+      if (code !== constants.NGHTTP2_NO_ERROR) this.#goaway = errorCodeName(code)
       this.retire()
     })
     session.on('remoteSettings', ({ maxConcurrentStreams = Infinity }) => { this.#maxStreams = maxConcurrentStreams })

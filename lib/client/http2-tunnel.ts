@@ -1,17 +1,7 @@
 import { constants, type ClientHttp2Session, type ClientHttp2Stream, type OutgoingHttpHeaders } from 'node:http2'
 import { Duplex } from 'node:stream'
 import { errors } from '../errors.ts'
-
-/** The error codes of HTTP/2 by their number (RFC 9113, section 7). */
-const ERROR_CODES = [
-  'NO_ERROR', 'PROTOCOL_ERROR', 'INTERNAL_ERROR', 'FLOW_CONTROL_ERROR', 'SETTINGS_TIMEOUT', 'STREAM_CLOSED', 'FRAME_SIZE_ERROR',
-  'REFUSED_STREAM', 'CANCEL', 'COMPRESSION_ERROR', 'CONNECT_ERROR', 'ENHANCE_YOUR_CALM', 'INADEQUATE_SECURITY', 'HTTP_1_1_REQUIRED'
-]
-
-/** The name of an error code of HTTP/2. */
-export function nameOfCode (code: number): string {
-  return ERROR_CODES[code] ?? `code ${code}`
-}
+import { errorCodeName } from '../http2-stream.ts'
 
 /**
  * A tunnel on a stream of an HTTP/2 connection: END_STREAM is the end of a direction, and RST_STREAM, in both
@@ -82,6 +72,6 @@ export class Http2Tunnel extends Duplex {
   }
 
   #fault (): Error {
-    return this.#explain() ?? errors.FST_RELAY_ABORTED(`RST_STREAM with ${nameOfCode(this.stream.rstCode)}`)
+    return this.#explain() ?? errors.FST_RELAY_ABORTED(`RST_STREAM with ${errorCodeName(this.stream.rstCode)}`)
   }
 }

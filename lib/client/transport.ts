@@ -2,10 +2,9 @@ import { Socket, connect as connectTcp } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { connect as connectTls, type ConnectionOptions, type TLSSocket } from 'node:tls'
 import { encodeProxyHeader, type ProxiedConnection } from '../proxy-protocol.ts'
+import { prepareTcp } from '../tcp-socket.ts'
 import { connectError, describeError } from './describe-error.ts'
 import { optionError, type ConnectPlan } from './options.ts'
-
-const TCP_KEEPALIVE_MS = 60_000
 
 /**
  * Begins to connect: over TCP or TLS, or the user's way. With `proxyProtocol` it is TCP in any case, and
@@ -45,10 +44,7 @@ function userTransport (createConnection: () => Duplex): Duplex {
 function guarded<T extends Duplex> (transport: T): T {
   // From the first moment to the last: a reset that nobody listens to would end the process.
   transport.on('error', () => {})
-  if (transport instanceof Socket) {
-    transport.setNoDelay(true)
-    transport.setKeepAlive(true, TCP_KEEPALIVE_MS)
-  }
+  if (transport instanceof Socket) prepareTcp(transport)
   return transport
 }
 

@@ -70,7 +70,7 @@ export abstract class Handshake {
   }
 
   /** The handshake that came with this raw request, if it is a claimed one. */
-  static of (request: RelayRequest): Handshake | undefined {
+  static of (request: object): Handshake | undefined {
     return (request as HandshakeRequest)[kHandshake]
   }
 

@@ -2,12 +2,12 @@ import { STATUS_CODES, ServerResponse, type IncomingMessage, type OutgoingHttpHe
 import type { Socket } from 'node:net'
 import { errors } from '../errors.ts'
 import { endAndLinger } from '../linger.ts'
+import { prepareTcp } from '../tcp-socket.ts'
 import { Handshake, type Refusal, type ReplyHeaders, type WebSocketOutcome } from './handshake.ts'
 import type { WebSocketSettings } from './websocket.ts'
 
 /** The entrance for HTTP/1.1 upgrades (RFC 9110, section 7.8): from a claimed request to a tunnel. */
 
-const KEEPALIVE_MS = 60_000
 const NO_HEAD = Buffer.alloc(0)
 
 /** An upgrade request between its arrival and its answer. */
@@ -125,8 +125,7 @@ export class Http1Handshake extends Handshake {
     // As those of an HTTP server are; an HTTPS server's would end with the other side.
     socket.allowHalfOpen = true
     socket.setTimeout(0)
-    socket.setNoDelay(true)
-    socket.setKeepAlive(true, KEEPALIVE_MS)
+    prepareTcp(socket)
   }
 
   readonly #onError = (): void => {

@@ -4,6 +4,7 @@ import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { errors } from '../errors.ts'
 import { failOnReset, isFinished, resetStream } from '../http2-stream.ts'
+import { prepareTcp } from '../tcp-socket.ts'
 import { Handshake, type Refusal, type ReplyHeaders, type WebSocketOutcome } from './handshake.ts'
 import { agreeOnDeflate, webSocketOn, type WebSocketSettings } from './websocket.ts'
 
@@ -92,8 +93,6 @@ export interface Http2Claimant {
   serve: (request: Http2ServerRequest, response: Http2ServerResponse) => void
 }
 
-/** How long TCP waits before it asks whether the client is still there. */
-const KEEPALIVE_MS = 60_000
 /**
  * What a client may send on one session before it hears that it was taken. A stream that is not read does not count: Node
  * gives that part back at once, so that one stream cannot starve the others.
@@ -168,8 +167,7 @@ export class Http2Entrance {
 
   /** Before there is a session: it does not let anybody touch its socket. */
   readonly #onConnection = (socket: Socket): void => {
-    socket.setNoDelay(true)
-    socket.setKeepAlive(true, KEEPALIVE_MS)
+    prepareTcp(socket)
     this.#latestSocket = socket
   }
 

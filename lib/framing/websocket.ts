@@ -1,5 +1,6 @@
 import type { Duplex } from 'node:stream'
 import type { WebSocket } from 'ws'
+import { LINGER_MS } from '../linger.ts'
 import { printable } from '../printable.ts'
 import { clearReserved } from '../wireguard.ts'
 import type { Encoding } from './framing.ts'
@@ -19,7 +20,6 @@ const MAX_HEADER_LENGTH = 4
 /** A client's control frame: two bytes, and four of the mask. */
 const CONTROL_HEADER_LENGTH = 6
 const MAX_REASON_LENGTH = 123
-const LINGER_MS = 1000
 
 /** The codes of Close frames (section 7.4.1, and IANA's registry) that the relay sends for what is in no table of reasons. */
 export const closeCodes = { normal: 1000, unsupportedData: 1003, messageTooBig: 1009, internalError: 1011, tryAgainLater: 1013 } as const

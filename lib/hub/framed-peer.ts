@@ -2,7 +2,7 @@ import type { Duplex } from 'node:stream'
 import { closeReasons, type CloseReason } from '../framing/close-reasons.ts'
 import type { DatagramSink, Decoder, Framing } from '../framing/framing.ts'
 import { CLOSING, PING, pong, readClosing } from '../framing/wg.ts'
-import { isCutShort } from '../http2-stream.ts'
+import { onEnd } from '../http2-stream.ts'
 import { endAndLinger } from '../linger.ts'
 import { PacketPeer, type PacketRouter } from './packet-peer.ts'
 import type { Admitted, DetachReason, HubContext } from './peer.ts'
@@ -23,7 +23,7 @@ export class FramedPeer extends PacketPeer implements DatagramSink {
     this.#framing = framing
     this.#decoder = framing.createDecoder(this, hub.options)
     tunnel.on('data', (chunk: Buffer) => this.#read(chunk))
-    tunnel.on('end', () => this.#ended())
+    onEnd(tunnel, () => this.#ended())
   }
 
   datagram (chunk: Buffer, frame: number, start: number, end: number, stamped: boolean): void {
@@ -61,7 +61,6 @@ export class FramedPeer extends PacketPeer implements DatagramSink {
   }
 
   #ended (): void {
-    if (isCutShort(this.tunnel)) return
     const fault = this.#decoder.end()
     if (fault !== undefined) this.close(fault.reason, fault.text)
     else this.close('ended', this.#farewell)

@@ -170,8 +170,8 @@ export class SendQueue {
       this.#owedControl = undefined
       this.#write(frame)
     }
-    const now = performance.now()
     while (this.length > 0 && !this.#tunnel.writableNeedDrain) {
+      const now = performance.now()
       const batch: Buffer[] = []
       let size = 0
       while (this.length > 0 && size < WRITE_SIZE) {

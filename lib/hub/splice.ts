@@ -2,11 +2,10 @@ import { constants } from 'node:http2'
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { TLSSocket } from 'node:tls'
-import { closeReasons, type CloseReason } from '../framing/close-reasons.ts'
-import { closeCodes } from '../framing/websocket.ts'
 import { WebSocketStream } from '../framing/websocket-stream.ts'
-import { isCutShort, isHttp2, resetStream } from '../http2-stream.ts'
+import { isHttp2, onEnd, resetStream } from '../http2-stream.ts'
 import { endAndLinger } from '../linger.ts'
+import { closeCodeOf } from './close-code.ts'
 import type { DetachReason } from './peer.ts'
 
 /**
@@ -19,7 +18,7 @@ export function forward (from: Duplex, to: Duplex, onBytes: (length: number) => 
     if (!to.write(chunk)) from.pause()
   })
   to.on('drain', () => from.resume())
-  from.on('end', () => { if (!isCutShort(from)) passEnd(from, to) })
+  onEnd(from, () => passEnd(from, to))
   if (to.writableNeedDrain) from.pause()
   else from.resume()
 }
@@ -78,11 +77,6 @@ const resetCodes: Partial<Record<DetachReason, number>> = {
   'target-failed': constants.NGHTTP2_CONNECT_ERROR,
   'partner-lost': constants.NGHTTP2_CONNECT_ERROR,
   limit: constants.NGHTTP2_ENHANCE_YOUR_CALM
-}
-
-function closeCodeOf (reason: DetachReason): number {
-  if (reason === 'pair-timeout') return closeCodes.tryAgainLater
-  return Object.hasOwn(closeReasons, reason) ? closeReasons[reason as CloseReason].webSocket : closeCodes.internalError
 }
 
 /** Whether all is written and the end of the stream is on its way to the kernel. */

@@ -1,6 +1,6 @@
 import type { Duplex } from 'node:stream'
 import { errors } from '../errors.ts'
-import { isCutShort, isFinished } from '../http2-stream.ts'
+import { isFinished, onEnd } from '../http2-stream.ts'
 import { Peer, type Admitted, type DetachReason, type HubContext } from './peer.ts'
 import { ReplacementLimit } from './replacement-limit.ts'
 import { abort, afterFirstByte, forward, leave } from './splice.ts'
@@ -64,9 +64,7 @@ class StreamPeer extends Peer {
         this.count(length)
         to.bytesOut += length
       })
-      this.tunnel.on('end', () => {
-        if (!isCutShort(this.tunnel)) this.#halfClosedAt = this.hub.clock.now
-      })
+      onEnd(this.tunnel, () => { this.#halfClosedAt = this.hub.clock.now })
     }
     if (to.#isHeld) to.#onReleased = begin
     else begin()

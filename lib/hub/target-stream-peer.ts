@@ -1,5 +1,5 @@
 import type { Duplex } from 'node:stream'
-import { isCutShort, isFinished } from '../http2-stream.ts'
+import { isFinished, onEnd } from '../http2-stream.ts'
 import { Peer, type Admitted, type DetachReason, type HubContext } from './peer.ts'
 import { abort, afterFirstByte, forward } from './splice.ts'
 
@@ -18,9 +18,7 @@ export class TargetStreamPeer extends Peer {
     tunnel.on('error', (error) => this.close('lost', error.message))
     target.on('error', (error) => this.close('target-failed', error.message))
     for (const stream of [tunnel, target]) {
-      stream.on('end', () => {
-        if (!isCutShort(stream)) this.#halfClosedAt = hub.clock.now
-      })
+      onEnd(stream, () => { this.#halfClosedAt = hub.clock.now })
       stream.on('close', () => this.#closed(stream))
     }
     forward(tunnel, target, (length) => this.count(length))

@@ -1,8 +1,8 @@
 import type { Duplex } from 'node:stream'
 import type { WebSocket } from 'ws'
-import { closeReasons, type CloseReason } from '../framing/close-reasons.ts'
 import { closeCodes, closeWebSocket, limitMessages, onWebSocketEnd, webSocketEncoding } from '../framing/websocket.ts'
 import { MAX_DATAGRAM_SIZE } from '../wireguard.ts'
+import { closeCodeOf } from './close-code.ts'
 import { PacketPeer, type PacketRouter } from './packet-peer.ts'
 import type { Admitted, DetachReason, HubContext } from './peer.ts'
 
@@ -27,8 +27,7 @@ export class WebSocketPeer extends PacketPeer {
   }
 
   protected override leave (reason: DetachReason, text: string): void {
-    const told = closeReasons[reason as CloseReason] as { webSocket: number } | undefined
-    closeWebSocket(this.#socket, this.#closeCode ?? told?.webSocket ?? closeCodes.normal, text)
+    closeWebSocket(this.#socket, this.#closeCode ?? closeCodeOf(reason), text)
   }
 
   #take (message: Buffer, isBinary: boolean): void {

@@ -148,7 +148,7 @@ for (const kind of Object.keys(kinds)) {
   t.test(`${kind} that the client resets is lost, for the reason that its code names`, async (t) => {
     const session = await openSession(t)
     const { detached } = app.relayHub.stats()
-    for (const [code, name] of [...errorCodes.entries(), [0x99, String(0x99)] as const]) {
+    for (const [code, name] of [...errorCodes.entries(), [0x99, 'code 153'] as const]) {
       const stream = await open(session, `/relay/${newChannel()}`, kind, name)
       const gone = left(app, name)
       stream.reset(code)
