@@ -2,15 +2,12 @@ import { connect, type AddressInfo, type Socket } from 'node:net'
 import { connect as connectTls } from 'node:tls'
 import type { FastifyInstance } from 'fastify'
 import type { Test } from 'tap'
+import { connectHeaders, decodeFrames, encodeFrame, flags, frameTypes, hpack, PREFACE, uint32, type HeaderList, type Http2Frame } from '../helpers/http2-frames.ts'
 import { until } from '../helpers/tunnel.ts'
 
 /** A client that writes HTTP/2 frame by frame (RFC 9113), for what no library would send, or only as it sees fit. */
 
-export const frameTypes = {
-  DATA: 0, HEADERS: 1, RST_STREAM: 3, SETTINGS: 4, PING: 6, GOAWAY: 7, WINDOW_UPDATE: 8, CONTINUATION: 9
-} as const
-
-export const flags = { END_STREAM: 1, ACK: 1, END_HEADERS: 4, PADDED: 8 } as const
+export { connectHeaders, flags, frameTypes, type HeaderList }
 
 /** The error codes of section 7, each at the place of its number. */
 export const errorCodes = [
@@ -20,33 +17,8 @@ export const errorCodes = [
 
 export const settingIds = { HEADER_TABLE_SIZE: 1, INITIAL_WINDOW_SIZE: 4, MAX_FRAME_SIZE: 5, ENABLE_CONNECT_PROTOCOL: 8 } as const
 
-const PREFACE = 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'
-const HEADER_LENGTH = 9
 const DEFAULT_WINDOW = 65535
 const MAX_FRAME = 16384
-
-export interface Http2Frame {
-  type: number
-  flags: number
-  streamId: number
-  payload: Buffer
-}
-
-/** Names and values in order, as they are to be sent. */
-export type HeaderList = Array<[name: string, value: string]>
-
-/** A string whose length needs no more than 14 bits, not Huffman-coded (RFC 7541, section 5). */
-function hpackString (text: string): Buffer {
-  const bytes = Buffer.from(text, 'latin1')
-  const rest = bytes.length - 127
-  const length = rest < 0 ? [bytes.length] : rest < 128 ? [127, rest] : [127, (rest & 127) | 128, rest >> 7]
-  return Buffer.concat([Buffer.from(length), bytes])
-}
-
-/** Each field as a literal without indexing. */
-export function hpack (headers: HeaderList): Buffer {
-  return Buffer.concat(headers.flatMap(([name, value]) => [Buffer.from([0]), hpackString(name), hpackString(value)]))
-}
 
 /** The Huffman codes of the digits (RFC 7541, appendix B). */
 const digitCodes = ['00000', '00001', '00010', '011001', '011010', '011011', '011100', '011101', '011110', '011111']
@@ -181,7 +153,7 @@ export class RawSession {
   sendWindow = DEFAULT_WINDOW
   #initialSendWindow = DEFAULT_WINDOW
   readonly #updatesWindows: boolean
-  #received = Buffer.alloc(0)
+  #received: Buffer = Buffer.alloc(0)
   #nextId = 1
 
   constructor (socket: Socket, { settings = {}, updatesWindows = true }: RawSessionOptions) {
@@ -223,13 +195,8 @@ export class RawSession {
     return this.find(frameTypes.GOAWAY)?.payload.readUInt32BE(4)
   }
 
-  send (type: number, withFlags: number, streamId: number, payload: Uint8Array = Buffer.alloc(0)): void {
-    const header = Buffer.alloc(HEADER_LENGTH)
-    header.writeUIntBE(payload.length, 0, 3)
-    header[3] = type
-    header[4] = withFlags
-    header.writeUInt32BE(streamId, 5)
-    this.socket.write(Buffer.concat([header, payload]))
+  send (type: number, withFlags: number, streamId: number, payload?: Uint8Array): void {
+    this.socket.write(encodeFrame(type, withFlags, streamId, payload))
   }
 
   settings (settings: Record<number, number>): void {
@@ -276,19 +243,14 @@ export class RawSession {
   }
 
   #read (chunk: Buffer): void {
-    let bytes = Buffer.concat([this.#received, chunk])
-    while (bytes.length >= HEADER_LENGTH) {
-      const end = HEADER_LENGTH + bytes.readUIntBE(0, 3)
-      if (bytes.length < end) break
-      this.#take({ type: bytes[3]!, flags: bytes[4]!, streamId: bytes.readUInt32BE(5), payload: Buffer.from(bytes.subarray(HEADER_LENGTH, end)) })
-      bytes = bytes.subarray(end)
-    }
-    this.#received = bytes
+    const { frames, rest } = decodeFrames(Buffer.concat([this.#received, chunk]))
+    this.#received = rest
+    for (const frame of frames) this.#take(frame)
   }
 
   #take (frame: Http2Frame): void {
     this.frames.push(frame)
-    const stream = this.streams.get(frame.streamId)
+    const stream = this.streams.get(frame.stream)
     const isAck = (frame.flags & flags.ACK) !== 0
     switch (frame.type) {
       case frameTypes.SETTINGS:
@@ -298,7 +260,7 @@ export class RawSession {
         if (!isAck) this.send(frameTypes.PING, flags.ACK, 0, frame.payload)
         return
       case frameTypes.WINDOW_UPDATE:
-        if (frame.streamId === 0) this.sendWindow += frame.payload.readUInt32BE()
+        if (frame.stream === 0) this.sendWindow += frame.payload.readUInt32BE()
         else if (stream !== undefined) stream.sendWindow += frame.payload.readUInt32BE()
         return
       case frameTypes.RST_STREAM:
@@ -328,25 +290,6 @@ export class RawSession {
   }
 }
 
-/** The headers of an extended CONNECT, in which those of `headers` replace others. */
-export function connectHeaders (path: string, protocol = 'websocket', headers: Record<string, string> = {}): HeaderList {
-  return Object.entries({
-    ':method': 'CONNECT',
-    ':protocol': protocol,
-    ':scheme': 'http',
-    ':path': path,
-    ':authority': 'localhost',
-    ...(protocol === 'websocket' ? { 'sec-websocket-version': '13' } : {}),
-    ...headers
-  })
-}
-
 function settingsIn (payload: Buffer): Array<[id: number, value: number]> {
   return Array.from({ length: payload.length / 6 }, (_, index) => [payload.readUInt16BE(index * 6), payload.readUInt32BE(index * 6 + 2)])
-}
-
-function uint32 (value: number): Buffer {
-  const bytes = Buffer.alloc(4)
-  bytes.writeUInt32BE(value)
-  return bytes
 }

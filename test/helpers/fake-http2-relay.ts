@@ -9,6 +9,7 @@ import type { Framing } from '../../lib/framing/framing.ts'
 import { len16 } from '../../lib/framing/len16.ts'
 import { wg } from '../../lib/framing/wg.ts'
 import { frames } from './fake-relay.ts'
+import { decodeFrames, encodeFrame, flags, frameTypes, hpack, PREFACE, uint32, type Http2Frame } from './http2-frames.ts'
 import { Mailbox } from './mailbox.ts'
 import { sinkOf, type ControlFrame } from './sink.ts'
 
@@ -118,44 +119,32 @@ export function refuseHttp2 (status: number, body?: object, headers: Record<stri
   }
 }
 
-/** The types of frames (RFC 9113, section 6). */
-export const DATA = 0
-export const HEADERS = 1
-export const RST_STREAM = 3
-const SETTINGS = 4
-const PING = 6
-export const GOAWAY = 7
-/** Their flags. */
-export const END_STREAM = 1
-const ACK = 1
-const END_HEADERS = 4
+export { encodeFrame }
+export const { DATA, HEADERS, RST_STREAM, GOAWAY } = frameTypes
+export const { END_STREAM } = flags
 
-const PREFACE = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n')
+const { SETTINGS, PING } = frameTypes
+const { ACK, END_HEADERS } = flags
+
 const ENABLE_CONNECT_PROTOCOL = Buffer.from([0, 8, 0, 0, 0, 1])
 /** `:status: 200`, of the table that HPACK begins with. */
 const STATUS_200 = Buffer.from([0x88])
 
-export interface Frame {
-  type: number
-  flags: number
-  stream: number
-  payload: Buffer
-}
-
 /** One connection of a server that does with frames what the test says, where Node would not. */
 export class FramePeer {
   /** Those of the types DATA, HEADERS, RST_STREAM and GOAWAY. */
-  readonly frames = new Mailbox<Frame>()
-  readonly pings = new Mailbox<Frame>()
+  readonly frames = new Mailbox<Http2Frame>()
+  readonly pings = new Mailbox<Http2Frame>()
   answersPings = true
   readonly closed: Promise<unknown>
   readonly socket: Socket
-  #bytes = Buffer.alloc(0)
+  #bytes: Buffer = Buffer.alloc(0)
   #hasPreface = false
 
   constructor (socket: Socket, settings: Buffer) {
     this.socket = socket
-    this.closed = once(socket, 'close')
+    // Also where it breaks, which `once` would reject for.
+    this.closed = new Promise((resolve) => socket.on('close', resolve))
     socket.on('error', () => {})
     this.send(SETTINGS, 0, 0, settings)
     socket.on('data', (chunk) => {
@@ -170,8 +159,7 @@ export class FramePeer {
 
   /** Opens the tunnel that was asked for with this stream. */
   accept (stream: number, headers: Record<string, string> = {}): void {
-    const fields = Object.entries(headers).map(([name, value]) => Buffer.concat([Buffer.from([0, name.length]), Buffer.from(name), Buffer.from([value.length]), Buffer.from(value)]))
-    this.send(HEADERS, END_HEADERS, stream, Buffer.concat([STATUS_200, ...fields]))
+    this.send(HEADERS, END_HEADERS, stream, Buffer.concat([STATUS_200, hpack(Object.entries(headers))]))
   }
 
   reset (stream: number, code: number): void {
@@ -188,31 +176,19 @@ export class FramePeer {
       this.#hasPreface = true
       this.#bytes = this.#bytes.subarray(PREFACE.length)
     }
-    while (this.#bytes.length >= 9 && this.#bytes.length >= 9 + this.#bytes.readUIntBE(0, 3)) {
-      const end = 9 + this.#bytes.readUIntBE(0, 3)
-      this.#take({ type: this.#bytes[3]!, flags: this.#bytes[4]!, stream: this.#bytes.readUInt32BE(5), payload: this.#bytes.subarray(9, end) })
-      this.#bytes = this.#bytes.subarray(end)
-    }
+    const { frames, rest } = decodeFrames(this.#bytes)
+    this.#bytes = rest
+    for (const frame of frames) this.#take(frame)
   }
 
-  #take (frame: Frame): void {
+  #take (frame: Http2Frame): void {
     if (frame.type === SETTINGS && frame.flags !== ACK) this.send(SETTINGS, ACK, 0)
     if (frame.type === PING) {
       this.pings.push(frame)
       if (this.answersPings) this.send(PING, ACK, 0, frame.payload)
     }
-    if ([DATA, HEADERS, RST_STREAM, GOAWAY].includes(frame.type)) this.frames.push(frame)
+    if (([DATA, HEADERS, RST_STREAM, GOAWAY] as number[]).includes(frame.type)) this.frames.push(frame)
   }
-}
-
-export function encodeFrame (type: number, flags: number, stream: number, payload: Buffer | string = ''): Buffer {
-  const bytes = Buffer.from(payload)
-  const head = Buffer.alloc(9)
-  head.writeUIntBE(bytes.length, 0, 3)
-  head[3] = type
-  head[4] = flags
-  head.writeUInt32BE(stream, 5)
-  return Buffer.concat([head, bytes])
 }
 
 /** A server of frames; each connection is in the mailbox. */
@@ -226,10 +202,4 @@ export async function framesServer (t: Test, settings = ENABLE_CONNECT_PROTOCOL)
   await once(server, 'listening')
   t.teardown(() => server.close())
   return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/relay`, peers }
-}
-
-function uint32 (value: number): Buffer {
-  const bytes = Buffer.alloc(4)
-  bytes.writeUInt32BE(value)
-  return bytes
 }

@@ -5,46 +5,25 @@ import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import { connectStream, openSession, openTunnelOn } from '../helpers/http2-client.ts'
 import { createGate } from '../helpers/gate.ts'
+import { connectHeaders, encodeFrame, flags, frameTypes, hpack, PREFACE, uint32 } from '../helpers/http2-frames.ts'
 import { RawClient } from '../helpers/raw-client.ts'
 import { refusalsOf, startApp } from '../helpers/relay-app.ts'
 import { detached } from '../helpers/relay.ts'
 import { until } from '../helpers/tunnel.ts'
 
-const DATA = 0
-const HEADERS = 1
-const RST_STREAM = 3
-const SETTINGS = 4
-const ACK = 1
-const END_HEADERS = 4
-
-const preface = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n')
-
-function frame (type: number, flags: number, stream: number, payload: Buffer = Buffer.alloc(0)): Buffer {
-  const header = Buffer.alloc(9)
-  header.writeUIntBE(payload.length, 0, 3)
-  header[3] = type
-  header[4] = flags
-  header.writeUInt32BE(stream, 5)
-  return Buffer.concat([header, payload])
-}
-
-/** The header block of an extended CONNECT, without compression (RFC 7541, section 6.2.2). */
-function connectHeaders (path: string): Buffer {
-  const fields = { ':method': 'CONNECT', ':protocol': 'spanza', ':scheme': 'http', ':path': path, ':authority': 'localhost' }
-  return Buffer.concat(Object.entries(fields).flatMap(([name, value]) =>
-    [Buffer.from([0, name.length]), Buffer.from(name), Buffer.from([value.length]), Buffer.from(value)]))
-}
+const { DATA, HEADERS, RST_STREAM, SETTINGS } = frameTypes
+const { ACK, END_HEADERS } = flags
 
 /** A client that speaks HTTP/2 by hand: what it writes at once comes at once. */
 async function dialSession (t: Test, app: FastifyInstance): Promise<RawClient> {
   const client = await RawClient.dial(t, app, { allowHalfOpen: true })
-  await client.send(Buffer.concat([preface, frame(SETTINGS, 0, 0), frame(SETTINGS, ACK, 0)]))
+  await client.send(Buffer.concat([PREFACE, encodeFrame(SETTINGS, 0, 0), encodeFrame(SETTINGS, ACK, 0)]))
   return client
 }
 
 async function attach (app: FastifyInstance, client: RawClient, stream: number): Promise<void> {
   const attached = once(app.relayHub, 'attach')
-  await client.send(frame(HEADERS, END_HEADERS, stream, connectHeaders('/relay')))
+  await client.send(encodeFrame(HEADERS, END_HEADERS, stream, hpack(connectHeaders('/relay', 'spanza'))))
   await attached
 }
 
@@ -55,8 +34,8 @@ for (const [name, code] of Object.entries({ NO_ERROR: 0, FLOW_CONTROL_ERROR: 3, 
     await attach(app, client, 1)
     await attach(app, client, 3)
     await client.send(Buffer.concat([
-      frame(DATA, 0, 3, Buffer.from('for the other one')),
-      frame(RST_STREAM, 0, 1, Buffer.from([0, 0, 0, code]))
+      encodeFrame(DATA, 0, 3, 'for the other one'),
+      encodeFrame(RST_STREAM, 0, 1, uint32(code))
     ]))
     await until(() => app.relayHub.stats().peers === 0)
     await attach(app, client, 5)

@@ -6,6 +6,7 @@ import { CLOSING, DRAIN } from '../../lib/framing/wg.ts'
 import { RawClient, requestText, upgradeText } from '../helpers/raw-client.ts'
 import { startApp } from '../helpers/relay-app.ts'
 import { openTunnel, until, type Tunnel } from '../helpers/tunnel.ts'
+import { openWebSocket } from '../helpers/websocket.ts'
 import { transportData } from '../helpers/wireguard-messages.ts'
 
 // What app.close() does to a tunnel, or to what is to become one, in each state it can be in. closeGrace is longer
@@ -181,6 +182,23 @@ const states: Record<string, State> = {
       b.write('answer')
       await b.closed
       t.match(b.error, { code: /^(?:ECONNRESET|EPIPE)$/ })
+    }
+  },
+  'a pair of WebSockets of which one has closed, and the other one does not answer yet': async (t, { app }) => {
+    const path = '/relay/closing'
+    const gone = await openWebSocket(t, app, path, ['spanza.raw.v1'])
+    const late = await RawClient.dial(t, app)
+    await late.upgrade(t, path, {
+      headers: { Upgrade: 'websocket', 'Sec-WebSocket-Version': '13', 'Sec-WebSocket-Key': 'AAAAAAAAAAAAAAAAAAAAAA==', 'Sec-WebSocket-Protocol': 'spanza.raw.v1' }
+    })
+    const goneClosed = once(gone, 'close')
+    gone.close(1000)
+    await goneClosed
+    // The Close frame, which passes through when the connection of the first one is closed.
+    t.same(await late.read(4), Buffer.from([0x88, 2, 0x03, 0xe8]))
+    return async () => {
+      late.socket.end()
+      await late.closed
     }
   },
   'upgrades that arrive on connections that were open before': async (t, { app }) => {
