@@ -1,9 +1,13 @@
 import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import Fastify from 'fastify'
+import basicAuth from '@fastify/basic-auth'
 import bearerAuth from '@fastify/bearer-auth'
 import websocket from '@fastify/websocket'
+import { collectDefaultMetrics, Registry } from 'prom-client'
 import spanzaRelay from 'fastify-spanza-relay'
+import relayAdmin from 'fastify-spanza-relay/admin'
+import { relayMetrics } from 'fastify-spanza-relay/metrics'
 
 /** A peer in the browser, by path. */
 const pageFiles = {
@@ -24,17 +28,19 @@ const pageHeaders = {
 }
 
 /**
- * An app as one might have it already: REST, a WebSocket route, bearer tokens. The relay route stands beside them
+ * An app as one might have it already: REST, a WebSocket route, bearer tokens, metrics. The relay route stands beside them
  * and is guarded by the same hook.
  *
- * @param {Array<{ token: string, id: string, networks: string[], publicKey?: string }>} devices who may connect
+ * @param {object} secrets
+ * @param {Array<{ token: string, id: string, networks: string[], publicKey?: string }>} secrets.devices who may connect
+ * @param {string} secrets.adminPassword with it, the user `admin` sees what the relay does, and may disconnect peers
  * @param {import('fastify').FastifyServerOptions | import('fastify').FastifyHttp2SecureOptions<import('node:http2').Http2SecureServer>} options
  * given to Fastify: `{ http2: true, https: { key, cert, allowHTTP1: true } }` makes it speak HTTP/2, too
  */
-export async function buildApp (devices, { logger = false, ...options } = {}) {
+export async function buildApp ({ devices, adminPassword }, { logger = false, ...options } = {}) {
   const app = Fastify({ ...options, logger: logger && withoutQueries(logger) })
 
-  // Looked up by hash, so that the time a look-up takes tells nothing about the tokens.
+  // Secrets are looked up and compared by hash, so that the time it takes tells nothing about them.
   const devicesByHash = new Map(devices.map((device) => [hashOf(device.token), device]))
   app.decorateRequest('device', null)
   await app.register(bearerAuth, {
@@ -43,6 +49,13 @@ export async function buildApp (devices, { logger = false, ...options } = {}) {
     auth: (token, request) => {
       request.device = devicesByHash.get(hashOf(token)) ?? null
       return request.device !== null
+    }
+  })
+  const adminHash = hashOf(adminPassword)
+  await app.register(basicAuth, {
+    authenticate: { realm: 'relay' },
+    validate: async (username, password) => {
+      if (username !== 'admin' || hashOf(password) !== adminHash) throw new Error('unknown user or wrong password')
     }
   })
   await app.register(websocket)
@@ -76,6 +89,14 @@ export async function buildApp (devices, { logger = false, ...options } = {}) {
       return { id, channel: network, publicKey }
     }
   })
+
+  await app.register(relayAdmin, { prefix: '/relay-admin', onRequest: app.basicAuth })
+
+  const register = new Registry()
+  collectDefaultMetrics({ register })
+  relayMetrics(app.relayHub, register)
+  app.get('/metrics', { onRequest: app.basicAuth }, async (request, reply) =>
+    reply.type(register.contentType).send(await register.metrics()))
 
   for (const [path, { file, type }] of Object.entries(pageFiles)) {
     const content = await readFile(new URL(`page/${file}`, import.meta.url))

@@ -2,20 +2,25 @@ import { randomBytes } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { buildApp } from './app.js'
 
-// PORT and HOST say where to listen. DEVICES names a JSON file with the devices (see buildApp); without it two are
-// made up, with tokens that are good until the next start. TLS_KEY and TLS_CERT name PEM files; with them the app speaks
-// TLS, and HTTP/2 beside HTTP/1.1.
-const { PORT = '3000', HOST = '127.0.0.1', DEVICES, TLS_KEY, TLS_CERT } = process.env
+// What the environment says:
+// PORT, HOST        where to listen; 3000 on 127.0.0.1 unless they say otherwise
+// DEVICES           a JSON file with the devices (see buildApp); without it two are made up, with tokens that are good until the next start
+// ADMIN_PASSWORD    of the user "admin"; without it one is made up, good until the next start
+// TLS_KEY, TLS_CERT PEM files; with them the app speaks TLS, and HTTP/2 beside HTTP/1.1
+// NODE_ENV          with "production" the log is JSON, for machines to read; else it is for people
+const { PORT = '3000', HOST = '127.0.0.1', DEVICES, ADMIN_PASSWORD, TLS_KEY, TLS_CERT, NODE_ENV } = process.env
 
 const devices = DEVICES === undefined
-  ? ['alice', 'bob'].map((id) => ({ id, networks: ['home'], token: randomBytes(24).toString('base64url') }))
+  ? ['alice', 'bob'].map((id) => ({ id, networks: ['home'], token: makeSecret() }))
   : JSON.parse(await readFile(DEVICES, 'utf8'))
+const adminPassword = ADMIN_PASSWORD || makeSecret()
 
 const tls = TLS_KEY === undefined
   ? {}
   : { http2: true, https: { key: await readFile(TLS_KEY), cert: await readFile(TLS_CERT), allowHTTP1: true } }
+const logger = NODE_ENV === 'production' ? {} : { transport: { target: 'pino-pretty' } }
 
-const app = await buildApp(devices, { ...tls, logger: { transport: { target: 'pino-pretty' } } })
+const app = await buildApp({ devices, adminPassword }, { ...tls, logger })
 const url = await app.listen({ port: Number(PORT), host: HOST })
 
 for (const signal of ['SIGINT', 'SIGTERM']) {
@@ -48,4 +53,17 @@ The example app is at ${url}. What to try next:
 `)
 } else {
   console.log(`\nThe example app is at ${url}, a page that joins a network as a WebSocket peer at ${url}/\n`)
+}
+
+console.log(`\
+  What the relay does is shown by a page, and told to Prometheus:
+
+  ${url}/relay-admin/
+  ${url}/metrics
+
+  for the user admin, with the password ${adminPassword === ADMIN_PASSWORD ? 'that ADMIN_PASSWORD says' : adminPassword}
+`)
+
+function makeSecret () {
+  return randomBytes(24).toString('base64url')
 }

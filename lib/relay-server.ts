@@ -9,6 +9,7 @@ import { claimUpgrades, type Claimant } from './entrance/arbiter.ts'
 import { Handshake, type Refusal } from './entrance/handshake.ts'
 import { Http1Handshake } from './entrance/http1.ts'
 import { Http2Entrance, Http2Handshake, type Http2Claimant } from './entrance/http2.ts'
+import { refusedConnections } from './entrance/proxy-protocol.ts'
 import { RelayRoutes } from './entrance/relay-routes.ts'
 import { WebSocketServers } from './entrance/websocket.ts'
 import { errors } from './errors.ts'
@@ -50,7 +51,7 @@ export class RelayServer implements Claimant, Http2Claimant {
   /** @throws FST_RELAY_OPTION */
   constructor (fastify: FastifyInstance, options: HubOptions) {
     this.#fastify = fastify
-    this.hub = new RelayHub(options, fastify.log)
+    this.hub = new RelayHub(options, fastify.log, refusedConnections(fastify.server))
     this.#limits = new HandshakeLimits(this.hub.options, performance.now())
     this.routes = new RelayRoutes(fastify)
     this.#releaseClaim = claimUpgrades(fastify.server as Server, this)

@@ -3,8 +3,10 @@ import t from 'tap'
 import parsePrometheusTextFormat from 'parse-prometheus-text-format'
 import { Counter, Registry } from 'prom-client'
 import type { FastifyInstance } from 'fastify'
+import { proxyProtocol } from '../lib/entrance/proxy-protocol.ts'
 import { dropReasons } from '../lib/hub/counters.ts'
 import { relayMetrics } from '../lib/metrics.ts'
+import { RawClient, upgradeText } from './helpers/raw-client.ts'
 import { askForUpgrade, openBare, startApp } from './helpers/relay-app.ts'
 import { startRelay } from './helpers/relay.ts'
 import { openTunnel, settle, until } from './helpers/tunnel.ts'
@@ -49,7 +51,7 @@ t.test('are there before anything has happened, in a registry that has others', 
   t.equal(valueOf(families['own_total']!), 1)
   t.same(Object.entries(families).filter(([name]) => name !== 'own_total').map(([name, { type }]) => `${type} ${name}`), [
     'GAUGE peers', 'COUNTER tunnels_total', 'GAUGE channels', 'COUNTER closed_tunnels_total', 'COUNTER refused_handshakes_total',
-    'HISTOGRAM handshake_duration_seconds', 'COUNTER datagrams_total', 'COUNTER bytes_total', 'COUNTER datagram_copies_total',
+    'COUNTER refused_connections_total', 'HISTOGRAM handshake_duration_seconds', 'COUNTER datagrams_total', 'COUNTER bytes_total', 'COUNTER datagram_copies_total',
     'COUNTER dropped_datagrams_total', 'GAUGE waiting_datagrams', 'HISTOGRAM queue_depth', 'HISTOGRAM queue_wait_seconds',
     'COUNTER initiations_total', 'GAUGE sessions', 'COUNTER target_datagrams_total', 'COUNTER target_errors_total'
   ])
@@ -82,6 +84,15 @@ t.test('tunnels by route, protocol, framing and version of HTTP', async (t) => {
   t.same(valuesOf(refused!, 'code'), { 401: 1, FST_RELAY_PROTOCOL: 1 })
   t.equal(duration!.metrics[0]!.count, '6')
   t.equal(duration!.metrics[0]!.buckets!['+Inf'], '6')
+})
+
+t.test('connections that were refused for want of a PROXY header', async (t) => {
+  const app = await startApp(t, (app) => app.relay('/relay'), { server: { serverFactory: proxyProtocol({ from: ['127.0.0.1'] }) } })
+  const client = await RawClient.dial(t, app)
+  await client.send(upgradeText('/relay'))
+  await client.closed
+  const { refused_connections_total: refused } = await measure(app)()
+  t.same(valuesOf(refused!, 'reason'), { 'not-a-proxy': 0, 'no-header': 1, malformed: 0, incomplete: 0, timeout: 0, 'unknown-client': 0 })
 })
 
 t.test('what came in has gone out, was dropped or waits', async (t) => {

@@ -1,35 +1,19 @@
 import type { SidecarStats } from '../client/sidecar.ts'
+import { by, counter, gauge, of, type MetricDescription, type MetricValue } from '../metric-description.ts'
 
 /**
  * A sidecar's counters as text for Prometheus, with the names and labels that a hub's have. By hand, since counters and gauges are
  * two comments and a line for each value, and whoever only runs the command has no prom-client.
  */
 
-interface Value {
-  value: number
-  label?: [name: string, value: string]
-}
-
-interface Description {
-  name: string
-  help: string
-  type: 'counter' | 'gauge'
-  read: (stats: SidecarStats) => Value[]
-}
-
 const PREFIX = 'spanza_sidecar_'
 
 /** The exposition format's version that every Prometheus reads. */
 export const CONTENT_TYPE = 'text/plain; version=0.0.4; charset=utf-8'
 
-const descriptions: Description[] = [
-  {
-    name: 'connected',
-    help: 'Whether there is a connection to the relay.',
-    type: 'gauge',
-    read: ({ connected }) => [{ value: Number(connected) }]
-  },
-  counter('connections_total', 'Connections to the relay that were made.', ({ connections }) => [{ value: connections }]),
+const descriptions: Array<MetricDescription<SidecarStats>> = [
+  gauge('connected', 'Whether there is a connection to the relay.', ({ connected }) => of(Number(connected))),
+  counter('connections_total', 'Connections to the relay that were made.', ({ connections }) => of(connections)),
   counter('closed_connections_total', 'Connections that have ended, by reason.', ({ ended }) => by('reason', ended)),
   counter('failed_attempts_total', 'Attempts to connect that made no connection, by the status that was answered, or the error code.',
     ({ failed }) => by('code', failed)),
@@ -44,20 +28,13 @@ const descriptions: Description[] = [
 /** What a scrape gets. */
 export function sidecarMetrics (stats: SidecarStats): string {
   return descriptions.map(({ name, help, type, read }) => {
-    const lines = read(stats).map(({ label, value }) => `${PREFIX}${name}${labelText(label)} ${value}\n`)
+    const lines = read(stats).map(({ labels, value }) => `${PREFIX}${name}${labelText(labels)} ${value}\n`)
     return `# HELP ${PREFIX}${name} ${help}\n# TYPE ${PREFIX}${name} ${type}\n${lines.join('')}`
   }).join('')
 }
 
-function counter (name: string, help: string, read: Description['read']): Description {
-  return { name, help, type: 'counter', read }
-}
-
-function by (label: string, values: Record<string, number>): Value[] {
-  return Object.entries(values).map(([key, value]) => ({ value, label: [label, key] }))
-}
-
 /** JSON escapes quotes, backslashes and line ends as the format does. */
-function labelText (label: Value['label']): string {
-  return label === undefined ? '' : `{${label[0]}=${JSON.stringify(label[1])}}`
+function labelText (labels: MetricValue['labels']): string {
+  const pairs = Object.entries(labels).map(([name, value]) => `${name}=${JSON.stringify(value)}`)
+  return pairs.length === 0 ? '' : `{${pairs.join()}}`
 }

@@ -25,6 +25,14 @@ export interface ProxyProtocolOptions {
   timeout?: number
 }
 
+/** Why a connection was refused. */
+const refusals = ['not-a-proxy', 'no-header', 'malformed', 'incomplete', 'timeout', 'unknown-client'] as const
+
+type ConnectionRefusal = typeof refusals[number]
+
+/** How many connections each server has refused. */
+const refusedBy = new WeakMap<object, Record<ConnectionRefusal, number>>()
+
 interface Settings {
   isProxy: (server: HttpServer | HttpsServer, socket: Socket) => boolean
   required: boolean
@@ -61,6 +69,11 @@ export function proxyProtocol (options: ProxyProtocolOptions): ProxyProtocolServ
     new HeaderReader(server, settings, factoryOptions.logger).install()
     return server as RawServer
   }
+}
+
+/** The connections that a server has refused so far, by reason, as a record that goes on counting; none for a server of another make. */
+export function refusedConnections (server: object): Readonly<Record<string, number>> {
+  return refusedBy.get(server) ?? {}
 }
 
 function readOptions ({ from, required = true, timeout = 5000 }: ProxyProtocolOptions): Settings {
@@ -112,6 +125,7 @@ class HeaderReader {
   readonly #awaited = new Map<Socket, () => void>()
   /** Whose connection it is, of those whose header told. */
   readonly #clients = new WeakMap<Socket, Endpoint>()
+  readonly #refused = Object.fromEntries(refusals.map((refusal) => [refusal, 0])) as Record<ConnectionRefusal, number>
 
   constructor (server: HttpServer | HttpsServer, settings: Settings, log: FastifyBaseLogger) {
     this.#server = server
@@ -121,6 +135,7 @@ class HeaderReader {
 
   install (): void {
     const server = this.#server
+    refusedBy.set(server, this.#refused)
     server.emit = (event: string, ...args: unknown[]) => {
       if (event === 'connection') {
         this.#begin(args[0] as Socket)
@@ -149,7 +164,7 @@ class HeaderReader {
 
   #begin (socket: Socket): void {
     if (this.#settings.isProxy(this.#server, socket)) this.#await(socket)
-    else if (this.#settings.required) this.#refuse(socket, 'not from an address that may send a PROXY header')
+    else if (this.#settings.required) this.#refuse(socket, 'not-a-proxy', 'not from an address that may send a PROXY header')
     else this.#emit('connection', socket)
   }
 
@@ -157,16 +172,16 @@ class HeaderReader {
     const { required, timeout } = this.#settings
     let received: Buffer = Buffer.alloc(0)
 
-    const refuse = (reason: string): void => {
+    const refuse = (refusal: ConnectionRefusal, reason: string): void => {
       settle()
-      this.#refuse(socket, reason)
+      this.#refuse(socket, refusal, reason)
     }
     const onData = (chunk: Buffer): void => {
       received = received.length === 0 ? chunk : Buffer.concat([received, chunk])
       const decoded = decodeProxyHeader(received)
       if (decoded.kind === 'incomplete') return
-      if (decoded.kind === 'malformed') return refuse(`malformed PROXY header: ${decoded.reason}`)
-      if (decoded.kind === 'absent' && required) return refuse('no PROXY header')
+      if (decoded.kind === 'malformed') return refuse('malformed', `malformed PROXY header: ${decoded.reason}`)
+      if (decoded.kind === 'absent' && required) return refuse('no-header', 'no PROXY header')
       settle()
       if (decoded.kind === 'absent') return this.#handOver(socket, received)
       if (decoded.connection !== undefined) {
@@ -177,13 +192,13 @@ class HeaderReader {
     }
     // A connection that has said nothing, as some health checks make them, is not worth a line in the log.
     const onGone = (): void => {
-      if (received.length > 0) return refuse('ended within the PROXY header')
+      if (received.length > 0) return refuse('incomplete', 'ended within the PROXY header')
       settle()
       socket.destroy()
     }
     // `close` follows.
     const onError = (): void => {}
-    const deadline = setTimeout(() => refuse(`no complete PROXY header after ${timeout} ms`), timeout)
+    const deadline = setTimeout(() => refuse('timeout', `no complete PROXY header after ${timeout} ms`), timeout)
     const settle = (): void => {
       clearTimeout(deadline)
       this.#awaited.delete(socket)
@@ -215,7 +230,7 @@ class HeaderReader {
     // No public API leads there. Node's own timers go this way, from 0.12 to 26.
     const socket = (secure as TLSSocket & { _parent?: Socket | null })._parent
     if (socket == null) {
-      this.#refuse(secure, 'a TLS connection that does not tell what it goes through')
+      this.#refuse(secure, 'unknown-client', 'a TLS connection that does not tell what it goes through')
       return false
     }
     const client = this.#clients.get(socket)
@@ -223,7 +238,8 @@ class HeaderReader {
     return true
   }
 
-  #refuse (socket: Socket, reason: string): void {
+  #refuse (socket: Socket, refusal: ConnectionRefusal, reason: string): void {
+    this.#refused[refusal]++
     this.#log.info({ address: socket.remoteAddress, reason }, 'connection refused')
     socket.destroy()
   }

@@ -80,6 +80,8 @@ export interface HubStats extends Counters {
   sessions: number
   /** Datagrams that wait for blocked sockets. */
   waiting: number
+  /** Connections that `proxyProtocol` has refused, by reason; empty where the server was not made by it. */
+  refusedConnections: Record<string, number>
 }
 
 /** Which peer to disconnect; without `scope` or `kind`, in every channel of that name. */
@@ -100,6 +102,7 @@ interface Channel {
 export class RelayHub extends EventEmitter<HubEvents> {
   readonly #options: Required<HubOptions>
   readonly #log: HubLog
+  readonly #refusedConnections: Readonly<Record<string, number>>
   readonly #logLimit = new LogLimit()
   readonly #context: HubContext
   readonly #channels = new Map<string, Channel>()
@@ -113,11 +116,15 @@ export class RelayHub extends EventEmitter<HubEvents> {
   #peerCount = 0
   #isClosing = false
 
-  /** @throws FST_RELAY_OPTION */
-  constructor (options: HubOptions, log: HubLog) {
+  /**
+   * @param refusedConnections counted by whoever accepts connections, and shown in `stats()`
+   * @throws FST_RELAY_OPTION
+   */
+  constructor (options: HubOptions, log: HubLog, refusedConnections: Readonly<Record<string, number>>) {
     super({ captureRejections: true })
     this.#options = readHubOptions(options)
     this.#log = log
+    this.#refusedConnections = refusedConnections
     this.#clock = new Clock(tickLength(this.#options))
     this.#mac1Tests = new TokenBucket(MAC1_TESTS_PER_SECOND, MAC1_TESTS_PER_SECOND, this.#clock.now)
     this.#context = {
@@ -158,7 +165,8 @@ export class RelayHub extends EventEmitter<HubEvents> {
       channels: this.channels().length,
       tunnels: [...this.#tunnels.values()].map((count) => ({ ...count })),
       sessions: 0,
-      waiting: 0
+      waiting: 0,
+      refusedConnections: { ...this.#refusedConnections }
     }
     for (const { members } of this.#channels.values()) {
       if (members instanceof PacketChannel) stats.sessions += members.sessions
@@ -363,13 +371,15 @@ function logFields (peer: Peer): object {
 
 /** Waits until all streams are closed, at most `grace` milliseconds. */
 async function allClosed (streams: Duplex[], grace: number): Promise<void> {
-  let open = streams.filter((stream) => !stream.closed).length
-  if (open === 0) return
+  // Of some that are closed the event is still to come.
+  const open = new Set(streams.filter((stream) => !stream.closed))
+  if (open.size === 0) return
   await new Promise<void>((resolve) => {
     const timer = setTimeout(resolve, grace)
-    for (const stream of streams) {
+    for (const stream of open) {
       stream.once('close', () => {
-        if (--open > 0) return
+        open.delete(stream)
+        if (open.size > 0) return
         clearTimeout(timer)
         resolve()
       })

@@ -1,11 +1,12 @@
 import type { FastifyInstance } from 'fastify'
 import t from 'tap'
 import { wg } from '../../lib/framing/wg.ts'
+import { skip } from '../helpers/chromium.ts'
 import { FakeTunnel } from '../helpers/fake-tunnel.ts'
 import { askForUpgrade } from '../helpers/relay-app.ts'
 import { openTunnel } from '../helpers/tunnel.ts'
 import { startAdmin } from './admin-app.ts'
-import { faults, openPage, rowOf, skip } from './chromium.ts'
+import { faults, openPage, rowOf } from './admin-page.ts'
 
 /** Attaches so many peers, in channels of 50, without a network between. */
 function attachMany (app: FastifyInstance, count: number): void {

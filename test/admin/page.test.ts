@@ -1,9 +1,10 @@
 import helmet from '@fastify/helmet'
 import type { Page } from 'playwright-core'
 import t from 'tap'
+import { skip } from '../helpers/chromium.ts'
 import { openTunnel, settle } from '../helpers/tunnel.ts'
 import { startAdmin } from './admin-app.ts'
-import { faults, openPage, rowOf, skip } from './chromium.ts'
+import { faults, openPage, rowOf } from './admin-page.ts'
 
 /** How high a curve goes, as a part of the chart: the topmost point of its colour. */
 async function heightOf (page: Page, chart: string, color: string): Promise<number> {

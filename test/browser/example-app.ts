@@ -2,12 +2,14 @@ import type { FastifyInstance } from 'fastify'
 import type { Test } from 'tap'
 import { serverCertificate, startListening } from '../helpers/relay-app.ts'
 
-type BuildApp = (devices: object[], options?: object) => Promise<FastifyInstance>
+type BuildApp = (secrets: { devices: object[], adminPassword: string }, options?: object) => Promise<FastifyInstance>
 
 // Its plugin is the built one, as users have it: `npm run build` makes it.
 const { buildApp } = await import(new URL('../../example-app/app.js', import.meta.url).href) as { buildApp: BuildApp }
 
 export const tokens = { alice: 'the-token-of-alice', bob: 'the-token-of-bob' }
+
+export const adminPassword = 'the-password-of-the-admin'
 
 const devices = Object.entries(tokens).map(([id, token]) => ({ id, token, networks: ['home'] }))
 
@@ -24,7 +26,7 @@ export interface ExampleOptions {
 
 /** The example app with two devices in the network `home`, listening until the test ends. */
 export async function startExample (t: Test, { server = {}, setUp = () => {} }: ExampleOptions = {}): Promise<FastifyInstance> {
-  const app = await buildApp(devices, server)
+  const app = await buildApp({ devices, adminPassword }, server)
   setUp(app)
   return await startListening(t, app)
 }

@@ -4,19 +4,16 @@ import { connect, createServer, type AddressInfo } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import { UdpSidecar } from '../../lib/client/index.ts'
+import { skip } from '../helpers/chromium.ts'
 import { freePort } from '../helpers/ports.ts'
 import { refusalsOf } from '../helpers/relay-app.ts'
 import { udpPeer, type UdpPeer } from '../helpers/udp-peer.ts'
-import { ExamplePage, skip } from './chromium.ts'
 import { http2Options, startExample, tokens } from './example-app.ts'
+import { ExamplePage } from './example-page.ts'
 
 // The page of the example app, in a real browser.
 
 const ca = readFileSync(new URL('../fixtures/ca.pem', import.meta.url))
-
-t.setTimeout(180_000)
-
-const options = skip === undefined ? {} : { skip }
 
 /** A sidecar in the network `home`, and what stands for WireGuard behind it. */
 async function startSidecar (t: Test, app: FastifyInstance, token: string): Promise<UdpPeer> {
@@ -30,7 +27,7 @@ async function startSidecar (t: Test, app: FastifyInstance, token: string): Prom
 }
 
 for (const { httpVersion, server } of [{ httpVersion: '1.1', server: {} }, { httpVersion: '2.0', server: http2Options() }]) {
-  t.test(`over HTTP/${httpVersion}, a page and a sidecar trade datagrams`, options, async (t) => {
+  t.test(`over HTTP/${httpVersion}, a page and a sidecar trade datagrams`, { skip }, async (t) => {
     const app = await startExample(t, { server })
     const page = await ExamplePage.open(t, app, tokens.alice)
     t.equal(await page.join(), 'Connected to the network “home” as alice.')
@@ -51,7 +48,7 @@ for (const { httpVersion, server } of [{ httpVersion: '1.1', server: {} }, { htt
     t.same(page.errors, [])
   })
 
-  t.test(`over HTTP/${httpVersion}, the page tells in words why the relay closed`, options, async (t) => {
+  t.test(`over HTTP/${httpVersion}, the page tells in words why the relay closed`, { skip }, async (t) => {
     const app = await startExample(t, { server })
     const page = await ExamplePage.open(t, app, tokens.alice)
     await page.join()
@@ -76,14 +73,14 @@ for (const { httpVersion, server } of [{ httpVersion: '1.1', server: {} }, { htt
   })
 }
 
-t.test('the page takes its token out of the address bar', options, async (t) => {
+t.test('the page takes its token out of the address bar', { skip }, async (t) => {
   const app = await startExample(t)
   const page = await ExamplePage.open(t, app, tokens.alice)
   t.equal(await page.page.getByLabel('Token').inputValue(), tokens.alice)
   t.equal(page.page.url(), `${app.listeningOrigin}/`)
 })
 
-t.test('the page tells what is too large for a datagram, and does not send it', options, async (t) => {
+t.test('the page tells what is too large for a datagram, and does not send it', { skip }, async (t) => {
   const app = await startExample(t)
   const page = await ExamplePage.open(t, app, tokens.alice)
   await page.join()
@@ -95,7 +92,7 @@ t.test('the page tells what is too large for a datagram, and does not send it', 
   t.match(await page.datagram(1), { direction: 'sent', text: 'ü'.repeat(1024) })
 })
 
-t.test('the user is told in words', options, async (t) => {
+t.test('the user is told in words', { skip }, async (t) => {
   await t.test('that the token is wrong', async (t) => {
     const app = await startExample(t)
     const page = await ExamplePage.open(t, app, 'not-a-token')

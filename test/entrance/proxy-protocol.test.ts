@@ -488,6 +488,27 @@ t.test('a TLS connection whose client cannot be told is closed', async (t) => {
   app.server.emit('secureConnection', secure)
   t.equal(secure.destroyed, true)
   t.match(await refusedBy(app).next(), { reason: 'a TLS connection that does not tell what it goes through' })
+  t.match(app.relayHub.stats().refusedConnections, { 'unknown-client': 1 })
+})
+
+t.test('what is refused is counted by reason, and what is not is not', async (t) => {
+  const app = await startProxied(t, { timeout: 100 })
+  const nothing = { 'not-a-proxy': 0, 'no-header': 0, malformed: 0, incomplete: 0, timeout: 0, 'unknown-client': 0 }
+  await testServes(t, app)
+  t.same(app.relayHub.stats().refusedConnections, nothing)
+  for (const bytes of [requestText('/whoami'), requestText('/whoami'), 'PROXY TCP4\r\n', 'PROX']) await (await dialThrough(t, app, bytes)).closed
+  const [socket, taken] = await dialAndWatch(t, app)
+  const client = new RawClient(socket)
+  socket.write('PROX')
+  await taken(4)
+  socket.end()
+  await client.closed
+  t.same(app.relayHub.stats().refusedConnections, { ...nothing, 'no-header': 2, malformed: 1, timeout: 1, incomplete: 1 })
+  const elsewhere = await startProxied(t, { from: ['::1'] })
+  await (await dialThrough(t, elsewhere, '')).closed
+  t.same(elsewhere.relayHub.stats().refusedConnections, { ...nothing, 'not-a-proxy': 1 })
+  const own = await startApp(t, () => {})
+  t.same(own.relayHub.stats().refusedConnections, {}, 'a server of Fastify’s own refuses none')
 })
 
 t.test('the factory has the types of Fastify with and without TLS', async (t) => {

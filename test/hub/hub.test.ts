@@ -1,3 +1,6 @@
+import { once } from 'node:events'
+import type { Socket } from 'node:net'
+import { setImmediate as turn } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import { CLOSING, DRAIN } from '../../lib/framing/wg.ts'
@@ -256,6 +259,22 @@ t.test('a server closes though peers never read nor leave', async (t) => {
   t.same(app.relayHub.peers(), [])
   for (const tunnel of [mute, raw]) tunnel.read()
   await Promise.all([a.closed, mute.closed])
+})
+
+t.test('a tunnel that lingers is not cut off because others are closed', async (t) => {
+  const app = await startRelay(t)
+  const sockets: Socket[] = []
+  app.server.on('connection', (socket) => sockets.push(socket))
+  for (let i = 0; i < 2; i++) await openTunnel(t, app, { path: '/relay/pair', framing: 'raw' })
+  const waiting = await openTunnel(t, app, { path: '/relay/waiting', framing: 'raw' })
+  const [first, second, lingering] = sockets as [Socket, Socket, Socket]
+  const pairClosed = Promise.all([once(first, 'close'), once(second, 'close')])
+  const closed = app.close()
+  await pairClosed
+  await turn()
+  t.notOk(lingering.destroyed)
+  waiting.socket.end()
+  await closed
 })
 
 t.test('no tunnel outlives the grace', async (t) => {

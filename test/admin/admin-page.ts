@@ -1,28 +1,15 @@
-import { existsSync } from 'node:fs'
 import type { AddressInfo } from 'node:net'
 import type { FastifyInstance } from 'fastify'
-import { chromium, type Browser, type BrowserContextOptions, type Locator, type Page } from 'playwright-core'
-import root, { type Test } from 'tap'
-
-const executablePath = '/usr/bin/chromium'
-
-/** Why these tests cannot run here, or false. */
-export const skip = existsSync(executablePath) ? false : `needs Debian's package chromium: there is no ${executablePath}`
+import type { BrowserContextOptions, Locator, Page } from 'playwright-core'
+import type { Test } from 'tap'
+import { launchChromium } from '../helpers/chromium.ts'
 
 /** What went wrong in any page so far: errors, what a policy has refused, requests for what is elsewhere. */
 export const faults: string[] = []
 
-/** One for all tests of a file. */
-let browser: Promise<Browser> | undefined
-// On a busy machine a browser takes its time.
-root.setTimeout(180_000)
-root.teardown(async () => await (await browser)?.close())
-
 /** The page, with a profile of its own. */
 export async function openPage (t: Test, app: FastifyInstance, options: BrowserContextOptions = {}): Promise<Page> {
-  // As root, Chromium has no sandbox.
-  browser ??= chromium.launch({ executablePath, args: process.getuid?.() === 0 ? ['--no-sandbox'] : [] })
-  const context = await (await browser).newContext({ httpCredentials: { username: 'admin', password: 'secret' }, ...options })
+  const context = await (await launchChromium()).newContext({ httpCredentials: { username: 'admin', password: 'secret' }, ...options })
   t.teardown(() => context.close())
   const page = await context.newPage()
   page.on('pageerror', (error) => faults.push(error.message))

@@ -1,22 +1,7 @@
-import { existsSync } from 'node:fs'
 import type { FastifyInstance } from 'fastify'
-import { chromium, type Browser, type Locator, type Page } from 'playwright-core'
-import t, { type Test } from 'tap'
-
-const PATH = '/usr/bin/chromium'
-
-/** Why tests with a browser are left out; undefined where there is one. */
-export const skip = existsSync(PATH) ? undefined : `no Chromium at ${PATH} (Debian: apt-get install chromium)`
-
-let browser: Promise<Browser> | undefined
-
-/** The browser of this process, headless, started when it is asked for first. It believes every certificate. */
-function launch (): Promise<Browser> {
-  browser ??= chromium.launch({ executablePath: PATH, args: ['--no-sandbox', '--ignore-certificate-errors'] })
-  return browser
-}
-
-t.teardown(async () => await (await browser)?.close())
+import type { Locator, Page } from 'playwright-core'
+import type { Test } from 'tap'
+import { launchChromium } from '../helpers/chromium.ts'
 
 /** The page of the example app in a tab of its own. */
 export class ExamplePage {
@@ -35,7 +20,7 @@ export class ExamplePage {
   }
 
   static async openAt (t: Test, origin: string, token: string): Promise<ExamplePage> {
-    const page = await (await launch()).newPage()
+    const page = await (await launchChromium()).newPage()
     t.teardown(() => page.close())
     const examplePage = new ExamplePage(page)
     await page.goto(`${origin}/#token=${token}`)

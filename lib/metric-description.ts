@@ -1,0 +1,35 @@
+/** What a metric for Prometheus is, and the usual ways to make one of counters: for the relay's, and for the sidecar's. */
+
+export interface MetricValue {
+  value: number
+  labels: Record<string, string>
+  /** Only within a histogram, which is several metrics. */
+  metricName?: string
+}
+
+/** A metric that is read out of counters of type `Stats`. */
+export interface MetricDescription<Stats> {
+  /** Without the prefix that all of the same program have. */
+  name: string
+  help: string
+  type: 'counter' | 'gauge' | 'histogram'
+  read: (stats: Stats) => MetricValue[]
+}
+
+export function gauge<Stats> (name: string, help: string, read: MetricDescription<Stats>['read']): MetricDescription<Stats> {
+  return { name, help, type: 'gauge', read }
+}
+
+export function counter<Stats> (name: string, help: string, read: MetricDescription<Stats>['read']): MetricDescription<Stats> {
+  return { name, help, type: 'counter', read }
+}
+
+/** The value of a metric without labels. */
+export function of (value: number): MetricValue[] {
+  return [{ value, labels: {} }]
+}
+
+/** The values of a metric with one label. */
+export function by (label: string, values: Record<string, number>): MetricValue[] {
+  return Object.entries(values).map(([key, value]) => ({ value, labels: { [label]: key } }))
+}
