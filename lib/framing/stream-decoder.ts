@@ -7,7 +7,8 @@ import type { Decoder, FramingFault } from './framing.ts'
  */
 export abstract class StreamDecoder implements Decoder {
   readonly #headerLength: number
-  readonly #header: Buffer
+  /** Of a header that was cut; made when that happens first. */
+  #header: Buffer | undefined
   #headerHeld = 0
   #frame: Buffer | undefined
   #frameHeld = 0
@@ -17,7 +18,6 @@ export abstract class StreamDecoder implements Decoder {
 
   constructor (headerLength: number) {
     this.#headerLength = headerLength
-    this.#header = Buffer.alloc(headerLength)
   }
 
   /**
@@ -57,7 +57,7 @@ export abstract class StreamDecoder implements Decoder {
         return this.fault
       }
     }
-    if (position < length) this.#headerHeld = chunk.copy(this.#header, 0, position)
+    if (position < length) this.#headerHeld = chunk.copy(this.#header ??= Buffer.alloc(this.#headerLength), 0, position)
   }
 
   end (): FramingFault | undefined {
@@ -76,13 +76,14 @@ export abstract class StreamDecoder implements Decoder {
     let position = 0
     if (this.#headerHeld > 0) {
       position = Math.min(this.#headerLength - this.#headerHeld, chunk.length)
-      this.#headerHeld += chunk.copy(this.#header, this.#headerHeld, 0, position)
+      const header = this.#header!
+      this.#headerHeld += chunk.copy(header, this.#headerHeld, 0, position)
       if (this.#headerHeld < this.#headerLength) return position
       this.#headerHeld = 0
-      const size = this.measure(this.#header, 0)
+      const size = this.measure(header, 0)
       if (size === 0) return position
       if (size < 0) this.#skip = -size - this.#headerLength
-      else this.#hold(this.#header, 0, size)
+      else this.#hold(header, 0, size)
     }
     if (this.#skip > 0) {
       const skipped = Math.min(this.#skip, chunk.length - position)

@@ -29,7 +29,7 @@ export class Identity {
   /** Those it was connected with last, newest first: an initiation is likely for one of them. */
   readonly partners: Identity[] = []
   readonly #initiations: TokenBucket
-  readonly #initiationsTo = new Map<Identity, TokenBucket>()
+  #initiationsTo: Map<Identity, TokenBucket> | undefined
   readonly mac1Tests: TokenBucket
 
   constructor (id: string, isStable: boolean, publicKey: Buffer | undefined, now: number) {
@@ -53,10 +53,11 @@ export class Identity {
 
   /** The same for those it may send to one other identity. */
   mayInitiateTo (destination: Identity, now: number): boolean {
-    let bucket = this.#initiationsTo.get(destination)
+    const buckets = this.#initiationsTo ??= new Map()
+    let bucket = buckets.get(destination)
     if (bucket === undefined) {
       bucket = rateLimit(INITIATIONS_PER_SECOND_TO_ONE, now)
-      this.#initiationsTo.set(destination, bucket)
+      buckets.set(destination, bucket)
     }
     return bucket.take(now)
   }
@@ -81,20 +82,21 @@ export class Identity {
     this.sessions.clear()
     this.pending.clear()
     this.partners.length = 0
-    this.#initiationsTo.clear()
+    this.#initiationsTo = undefined
   }
 
   /** Whether it has used up nothing of its rates: only then can it be forgotten without giving it new ones. */
   #isRested (now: number): boolean {
-    return this.#initiations.isFull(now) && this.mac1Tests.isFull(now) && this.#initiationsTo.size === 0
+    return this.#initiations.isFull(now) && this.mac1Tests.isFull(now) && this.#initiationsTo === undefined
   }
 
   /** Drops what has expired. @returns whether anything is left that must not be forgotten */
   sweep (now: number): boolean {
     this.pending.sweep(now)
-    for (const [destination, bucket] of this.#initiationsTo) {
-      if (destination.isRemoved || bucket.isFull(now)) this.#initiationsTo.delete(destination)
+    for (const [destination, bucket] of this.#initiationsTo ?? []) {
+      if (destination.isRemoved || bucket.isFull(now)) this.#initiationsTo!.delete(destination)
     }
+    if (this.#initiationsTo?.size === 0) this.#initiationsTo = undefined
     return this.sessions.sweep(now) || !this.#isRested(now)
   }
 }

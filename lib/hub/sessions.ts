@@ -21,11 +21,12 @@ interface Session {
 
 /** Where an identity's datagrams go: receiver index → identity. */
 export class SessionTable {
-  readonly #byIndex = new Map<number, Session>()
+  // Made with the first session: an empty map takes more memory than all else of an identity.
+  #byIndex: Map<number, Session> | undefined
   #uses = 0
 
   get size (): number {
-    return this.#byIndex.size
+    return this.#byIndex?.size ?? 0
   }
 
   lookUp (index: number, now: number): Identity | undefined {
@@ -41,34 +42,37 @@ export class SessionTable {
   }
 
   install (index: number, to: Identity, now: number): void {
-    this.#byIndex.delete(index)
-    const toSame = [...this.#byIndex].filter(([, session]) => session.to === to)
-    if (toSame.length >= MAX_SESSIONS_PER_PAIR) this.#removeLeastUsed(toSame)
-    else if (this.#byIndex.size >= MAX_SESSIONS) this.#removeLeastUsed([...this.#byIndex])
-    this.#byIndex.set(index, { to, expiresAt: now + SESSION_LIFETIME, lastUse: ++this.#uses })
+    const sessions = this.#byIndex ??= new Map()
+    sessions.delete(index)
+    const toSame = [...sessions].filter(([, session]) => session.to === to)
+    if (toSame.length >= MAX_SESSIONS_PER_PAIR) sessions.delete(leastUsed(toSame))
+    else if (sessions.size >= MAX_SESSIONS) sessions.delete(leastUsed([...sessions]))
+    sessions.set(index, { to, expiresAt: now + SESSION_LIFETIME, lastUse: ++this.#uses })
   }
 
   clear (): void {
-    this.#byIndex.clear()
+    this.#byIndex = undefined
   }
 
   /** Drops what has expired. @returns whether any session is left */
   sweep (now: number): boolean {
+    if (this.#byIndex === undefined) return false
     for (const [index, session] of this.#byIndex) {
       if (session.expiresAt <= now || session.to.isRemoved) this.#byIndex.delete(index)
     }
-    return this.#byIndex.size > 0
+    if (this.#byIndex.size === 0) this.#byIndex = undefined
+    return this.#byIndex !== undefined
   }
 
   #find (index: number, now: number): Session | undefined {
-    const session = this.#byIndex.get(index)
+    const session = this.#byIndex?.get(index)
     return session === undefined || session.expiresAt <= now || session.to.isRemoved ? undefined : session
   }
+}
 
-  #removeLeastUsed (sessions: Array<[number, Session]>): void {
-    const [index] = sessions.reduce((least, each) => each[1].lastUse < least[1].lastUse ? each : least)
-    this.#byIndex.delete(index)
-  }
+/** The index of the session that was not used for longest. */
+function leastUsed (sessions: Array<[number, Session]>): number {
+  return sessions.reduce((least, each) => each[1].lastUse < least[1].lastUse ? each : least)[0]
 }
 
 interface Pending {
@@ -81,12 +85,12 @@ interface Pending {
 
 /** Initiations that were sent to one identity and may still be answered: sender index → who sent it. */
 export class PendingInitiations {
-  readonly #received = new Map<number, Pending>()
+  #received: Map<number, Pending> | undefined
   /** Those that this identity has sent to others, oldest first. */
-  readonly #sent = new Set<Pending>()
+  #sent: Set<Pending> | undefined
 
   senderOf (index: number, now: number): Identity | undefined {
-    const pending = this.#received.get(index)
+    const pending = this.#received?.get(index)
     if (pending === undefined || pending.expiresAt <= now || pending.from.isRemoved) return undefined
     return pending.from
   }
@@ -94,29 +98,32 @@ export class PendingInitiations {
   /** Remembers one; of more than 256 that `from` has sent the oldest goes. */
   add (index: number, from: Identity, now: number): void {
     this.remove(index)
-    const sent = from.pending.#sent
+    const received = this.#received ??= new Map()
+    const sent = from.pending.#sent ??= new Set()
     const [oldest] = sent
     if (sent.size >= MAX_PENDING_PER_SENDER) oldest!.heldBy.remove(oldest!.index)
     const pending = { index, from, heldBy: this, expiresAt: now + PENDING_LIFETIME }
-    this.#received.set(index, pending)
+    received.set(index, pending)
     sent.add(pending)
   }
 
   remove (index: number): void {
-    const pending = this.#received.get(index)
+    const pending = this.#received?.get(index)
     if (pending === undefined) return
-    this.#received.delete(index)
-    pending.from.pending.#sent.delete(pending)
+    this.#received!.delete(index)
+    pending.from.pending.#sent!.delete(pending)
   }
 
   /** Forgets those received; what this identity has sent expires where it is held. */
   clear (): void {
-    for (const index of this.#received.keys()) this.remove(index)
+    for (const index of this.#received?.keys() ?? []) this.remove(index)
   }
 
   sweep (now: number): void {
-    for (const [index, pending] of this.#received) {
+    for (const [index, pending] of this.#received ?? []) {
       if (pending.expiresAt <= now) this.remove(index)
     }
+    if (this.#received?.size === 0) this.#received = undefined
+    if (this.#sent?.size === 0) this.#sent = undefined
   }
 }
