@@ -1,9 +1,23 @@
 const MAX_BYTES = 256 * 1024
 const MAX_DATAGRAMS = 512
 
-interface Waiting {
-  datagram: Buffer
+/** Datagrams that came together, one behind the other in one piece of memory. */
+interface Run {
+  bytes: Buffer
+  /** Where each of them ends. */
+  ends: readonly number[]
+  /** The first one that is still here, and where it begins. */
+  next: number
+  start: number
   /** By `performance.now()`. */
+  since: number
+}
+
+/** What leaves the queue: whole datagrams of one run. */
+export interface Taken {
+  bytes: Buffer
+  count: number
+  /** When they were added, by `performance.now()`. */
   since: number
 }
 
@@ -12,50 +26,59 @@ interface Waiting {
  * messages go first; when there is too much, the oldest data goes, and handshake messages only after that.
  */
 export class WaitQueue {
-  readonly #handshakes: Waiting[] = []
-  readonly #data: Waiting[] = []
+  readonly #handshakes: Run[] = []
+  readonly #data: Run[] = []
+  #length = 0
   #bytes = 0
-  #lastSince = 0
 
   get length (): number {
-    return this.#handshakes.length + this.#data.length
+    return this.#length
   }
 
-  /** When the datagram that `shift` gave last was added, by `performance.now()`. */
-  get lastSince (): number {
-    return this.#lastSince
+  /** Whether nothing but handshake messages waits. */
+  get hasNoData (): boolean {
+    return this.#data.length === 0
   }
 
   /**
-   * Takes a datagram in; the queue keeps the memory.
-   * @param isHandshake a message that must not wait behind data
-   * @returns what had to go for it, which may be itself
+   * Takes datagrams in; the queue keeps the memory.
+   * @param ends where each datagram ends in `bytes`
+   * @param isHandshake whether they must not wait behind data
+   * @returns how many datagrams had to go for it, which may be some of these
    */
-  add (datagram: Buffer, isHandshake: boolean): Buffer[] {
+  add (bytes: Buffer, ends: readonly number[], isHandshake: boolean): number {
     const lane = isHandshake ? this.#handshakes : this.#data
-    lane.push({ datagram, since: performance.now() })
-    this.#bytes += datagram.length
-    const dropped: Buffer[] = []
-    while (this.#bytes > MAX_BYTES || this.length > MAX_DATAGRAMS) {
-      const oldest = (this.#data.shift() ?? this.#handshakes.shift())!.datagram
-      this.#bytes -= oldest.length
-      dropped.push(oldest)
+    lane.push({ bytes, ends, next: 0, start: 0, since: performance.now() })
+    this.#bytes += bytes.length
+    this.#length += ends.length
+    let dropped = 0
+    for (; this.#bytes > MAX_BYTES || this.#length > MAX_DATAGRAMS; dropped++) {
+      this.#advance(this.hasNoData ? this.#handshakes : this.#data, 1)
     }
     return dropped
   }
 
-  /** The next datagram to send. */
-  shift (): Buffer | undefined {
-    const next = this.#handshakes.shift() ?? this.#data.shift()
-    if (next === undefined) return undefined
-    this.#bytes -= next.datagram.length
-    this.#lastSince = next.since
-    return next.datagram
+  /** Gives the next datagrams to send: one, and more of its run as long as they are no more than `maxBytes` together. */
+  take (maxBytes: number): Taken | undefined {
+    const lane = this.#handshakes.length > 0 ? this.#handshakes : this.#data
+    const run = lane[0]
+    if (run === undefined) return undefined
+    const { bytes, ends, next, start, since } = run
+    let last = next
+    while (last + 1 < ends.length && ends[last + 1]! - start <= maxBytes) last++
+    const count = last + 1 - next
+    this.#advance(lane, count)
+    return { bytes: bytes.subarray(start, ends[last]), count, since }
   }
 
-  clear (): void {
-    this.#handshakes.length = 0
-    this.#data.length = 0
-    this.#bytes = 0
+  /** Lets go of the first datagrams of a lane, all of one run. */
+  #advance (lane: Run[], count: number): void {
+    const run = lane[0]!
+    const before = run.start
+    run.next += count
+    run.start = run.ends[run.next - 1]!
+    this.#length -= count
+    this.#bytes -= run.start - before
+    if (run.next === run.ends.length) lane.shift()
   }
 }

@@ -49,9 +49,11 @@ export class Sender {
       return true
     }
     const copy = Buffer.from(datagram)
-    const dropped = this.#queue.add(copy, isHandshake(classify(copy, 0, copy.length)))
-    if (dropped.length > 0) this.#options.onOverflow(dropped.length)
-    return !dropped.includes(copy)
+    const isUrgent = isHandshake(classify(copy, 0, copy.length))
+    const dropped = this.#queue.add(copy, [copy.length], isUrgent)
+    if (dropped > 0) this.#options.onOverflow(dropped)
+    // New data is the first to go where there is no other.
+    return isUrgent || !this.#queue.hasNoData
   }
 
   /** Answers a ping. Only the latest answer is owed, so that pings cannot fill the memory. */
@@ -123,9 +125,9 @@ export class Sender {
     this.#blocked = false
     this.#writeAll()
     while (!this.#blocked) {
-      const datagram = this.#queue.shift()
-      if (datagram === undefined) return
-      this.#stage(datagram)
+      const next = this.#queue.take(0)
+      if (next === undefined) return
+      this.#stage(next.bytes)
     }
   }
 }

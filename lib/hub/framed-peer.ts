@@ -6,6 +6,7 @@ import { onEnd } from '../http2-stream.ts'
 import { endAndLinger } from '../linger.ts'
 import { PacketPeer, type PacketRouter } from './packet-peer.ts'
 import type { Admitted, DetachReason, HubContext } from './peer.ts'
+import { shareReads } from './shared-reads.ts'
 
 /** Clients that are told to come back are spread over this many milliseconds. */
 const DRAIN_SPREAD_MS = 1000
@@ -54,6 +55,7 @@ export class FramedPeer extends PacketPeer implements DatagramSink {
     this.count(chunk.length)
     const fault = this.#decoder.push(chunk)
     this.router.flush()
+    shareReads(this.tunnel)
     if (fault !== undefined) return this.close(fault.reason, fault.text)
     if (this.#owedPong === undefined) return
     this.queue.control(this.#owedPong)

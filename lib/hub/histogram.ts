@@ -11,10 +11,11 @@ export function createHistogram (bounds: readonly number[]): HistogramData {
   return { bounds, counts: new Array<number>(bounds.length + 1).fill(0), sum: 0 }
 }
 
-export function observe (histogram: HistogramData, value: number): void {
+/** @param times how often the value was observed */
+export function observe (histogram: HistogramData, value: number, times = 1): void {
   const { bounds, counts } = histogram
   let bucket = 0
   while (bucket < bounds.length && value > bounds[bucket]!) bucket++
-  counts[bucket]!++
-  histogram.sum += value
+  counts[bucket]! += times
+  histogram.sum += value * times
 }

@@ -56,8 +56,8 @@ export abstract class PacketPeer extends Peer implements QueueOwner {
     observe(this.hub.counters.queue.depth, behind)
   }
 
-  waited (milliseconds: number): void {
-    observe(this.hub.counters.queue.seconds, milliseconds / 1000)
+  waited (milliseconds: number, count: number): void {
+    observe(this.hub.counters.queue.seconds, milliseconds / 1000, count)
   }
 
   overflowed (count: number): void {

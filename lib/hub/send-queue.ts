@@ -1,8 +1,12 @@
+import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { Encoding } from '../framing/framing.ts'
-import { WaitQueue } from '../wait-queue.ts'
+import { WaitQueue, type Taken } from '../wait-queue.ts'
+import { isPlain } from './read-into.ts'
+import { isShared } from './shared-reads.ts'
+import { stagingFor, writeStaged } from './staging.ts'
 
-/** What a queue that may go on writing hands to the socket at once, in bytes. */
+/** In what portions datagrams wait, and are handed to the socket that takes something again, in bytes. */
 const WRITE_SIZE = 64 * 1024
 
 /** How a piece gets into the receiver's framing. */
@@ -16,8 +20,8 @@ export interface QueueOwner {
   bytesOut: number
   /** A datagram has to wait, behind so many others. */
   waits: (behind: number) => void
-  /** One that had to wait has left. */
-  waited: (milliseconds: number) => void
+  /** So many that had to wait have left. */
+  waited: (milliseconds: number, count: number) => void
   /** So many were dropped because the queue was full. */
   overflowed: (count: number) => void
 }
@@ -33,20 +37,23 @@ export class SendQueue {
   readonly #tunnel: Duplex
   readonly #encoding: Encoding
   readonly #owner: QueueOwner
-  // The pieces gathered from the current chunk, as parallel arrays: nothing is allocated for a piece.
+  readonly #plainSocket: Socket | undefined
+  // The pieces gathered from the current chunk, as parallel arrays: nothing is allocated for a piece. While the socket is
+  // blocked, each is one datagram.
   #pieceCount = 0
   #datagramCount = 0
   readonly #sources: Buffer[] = []
   readonly #starts: number[] = []
   readonly #ends: number[] = []
   readonly #modes: number[] = []
-  readonly #waiting = new WaitQueue()
+  #waiting: WaitQueue | undefined
   #owedControl: Buffer | undefined
 
   constructor (tunnel: Duplex, encoding: Encoding, owner: QueueOwner) {
     this.#tunnel = tunnel
     this.#encoding = encoding
     this.#owner = owner
+    if (isPlain(tunnel)) this.#plainSocket = tunnel
     tunnel.on('drain', () => this.#drain())
   }
 
@@ -56,7 +63,7 @@ export class SendQueue {
 
   /** Datagrams that wait for the socket. */
   get length (): number {
-    return this.#waiting.length
+    return this.#waiting?.length ?? 0
   }
 
   /**
@@ -66,14 +73,16 @@ export class SendQueue {
    * @returns whether `flush` is owed
    */
   add (source: Buffer, frame: number, start: number, end: number, stamped: boolean, encoding: Encoding | undefined, isHandshake: boolean): boolean {
-    if (this.#tunnel.writableNeedDrain) {
-      this.#enqueue(source, frame, start, end, stamped, encoding, isHandshake)
+    const { writableNeedDrain } = this.#tunnel
+    if (writableNeedDrain && isHandshake) {
+      this.#holdBack(source, frame, start, end, encoding)
       return false
     }
     const last = this.#pieceCount - 1
     this.#datagramCount++
     if (encoding === this.#encoding) {
-      if (last >= 0 && this.#modes[last] === VERBATIM && this.#ends[last] === frame && this.#sources[last] === source) {
+      // What waits may have to go one by one.
+      if (!writableNeedDrain && last >= 0 && this.#modes[last] === VERBATIM && this.#ends[last] === frame && this.#sources[last] === source) {
         this.#ends[last] = end
         return false
       }
@@ -84,18 +93,15 @@ export class SendQueue {
     return last < 0
   }
 
-  /** Writes what has been gathered. */
+  /** Writes what has been gathered, or lets it wait for the socket. */
   flush (): void {
     const count = this.#pieceCount
     if (count === 0) return
-    this.#owner.datagramsOut += this.#datagramCount
-    const bytes = count === 1 && this.#modes[0] === VERBATIM && !this.#wouldWaste()
-      ? this.#sources[0]!.subarray(this.#starts[0], this.#ends[0])
-      : this.#join(count)
+    if (this.#tunnel.writableNeedDrain) this.#waitGathered(count)
+    else this.#writeGathered(count)
     this.#pieceCount = 0
     this.#datagramCount = 0
     this.#sources.length = 0
-    this.#write(bytes)
   }
 
   /**
@@ -114,7 +120,7 @@ export class SendQueue {
   /** Forgets what waits. @returns how many datagrams that were */
   clear (): number {
     const count = this.length + this.#datagramCount
-    this.#waiting.clear()
+    this.#waiting = undefined
     this.#owedControl = undefined
     this.#pieceCount = 0
     this.#datagramCount = 0
@@ -130,59 +136,105 @@ export class SendQueue {
     this.#modes[index] = mode
   }
 
-  /** Whether the one piece would wait in the socket for long, and keep a chunk alive of which it is the smaller part. */
-  #wouldWaste (): boolean {
-    return this.#tunnel.writableLength > 0 && (this.#ends[0]! - this.#starts[0]!) * 2 < this.#sources[0]!.length
+  #writeGathered (count: number): void {
+    this.#owner.datagramsOut += this.#datagramCount
+    if (this.#canLeaveAsItIs(count)) this.#write(this.#sources[0]!.subarray(this.#starts[0], this.#ends[0]))
+    else if (this.#plainSocket?.writableLength === 0) this.#writeStaged(this.#plainSocket, count)
+    else this.#writeJoined(count)
   }
 
-  #join (count: number): Buffer {
-    let size = 0
-    for (let i = 0; i < count; i++) size += this.#ends[i]! - this.#starts[i]! + this.#encoding.maxOverhead
+  /** Whether it is a single piece that the socket may keep as the memory it came in. */
+  #canLeaveAsItIs (count: number): boolean {
+    if (count > 1 || this.#modes[0] !== VERBATIM || isShared(this.#sources[0]!)) return false
+    // Else it would wait there for long, and keep a chunk alive of which it is the smaller part.
+    return this.#tunnel.writableLength === 0 || (this.#ends[0]! - this.#starts[0]!) * 2 >= this.#sources[0]!.length
+  }
+
+  #writeStaged (socket: Socket, count: number): void {
+    const staging = stagingFor(this.#joinedSize(0, count))
+    const length = this.#join(0, count, staging)
+    this.#owner.bytesOut += length
+    writeStaged(socket, staging, length)
+  }
+
+  #writeJoined (count: number): void {
+    const size = this.#joinedSize(0, count)
     // What has to wait in the socket must not hold a slab that others share, either.
     const joined = this.#tunnel.writableLength > 0 ? Buffer.allocUnsafeSlow(size) : Buffer.allocUnsafe(size)
-    let offset = 0
-    for (let i = 0; i < count; i++) {
-      const source = this.#sources[i]!
-      const mode = this.#modes[i]!
-      if (mode === VERBATIM) offset += source.copy(joined, offset, this.#starts[i], this.#ends[i])
-      else offset = this.#encoding.encode(joined, offset, source, this.#starts[i]!, this.#ends[i]!, mode === ENCODE_STAMPED)
-    }
-    return joined.subarray(0, offset)
+    this.#write(joined.subarray(0, this.#join(0, count, joined)))
   }
 
-  #enqueue (source: Buffer, frame: number, start: number, end: number, stamped: boolean, encoding: Encoding | undefined, isHandshake: boolean): void {
-    let bytes: Buffer
-    if (encoding === this.#encoding) {
-      bytes = Buffer.allocUnsafeSlow(end - frame)
-      source.copy(bytes, 0, frame, end)
-    } else {
-      bytes = Buffer.allocUnsafeSlow(end - start + this.#encoding.maxOverhead)
-      bytes = bytes.subarray(0, this.#encoding.encode(bytes, 0, source, start, end, stamped))
+  /** How many bytes the pieces take at most. */
+  #joinedSize (from: number, to: number): number {
+    let size = 0
+    for (let i = from; i < to; i++) size += this.#sizeOf(i)
+    return size
+  }
+
+  #sizeOf (piece: number): number {
+    const size = this.#ends[piece]! - this.#starts[piece]!
+    return this.#modes[piece] === VERBATIM ? size : size + this.#encoding.maxOverhead
+  }
+
+  /**
+   * Copies pieces together.
+   * @param ends given where each of them ends
+   * @returns how many bytes they took
+   */
+  #join (from: number, to: number, target: Buffer, ends?: number[]): number {
+    let offset = 0
+    for (let i = from; i < to; i++) {
+      const source = this.#sources[i]!
+      const mode = this.#modes[i]!
+      if (mode === VERBATIM) offset += source.copy(target, offset, this.#starts[i], this.#ends[i])
+      else offset = this.#encoding.encode(target, offset, source, this.#starts[i]!, this.#ends[i]!, mode === ENCODE_STAMPED)
+      ends?.push(offset)
     }
-    this.#owner.waits(this.length)
-    const dropped = this.#waiting.add(bytes, isHandshake).length
+    return offset
+  }
+
+  /** A handshake message waits on its own: it goes before all data. */
+  #holdBack (source: Buffer, frame: number, start: number, end: number, encoding: Encoding | undefined): void {
+    const bytes = Buffer.allocUnsafeSlow(end - frame + this.#encoding.maxOverhead)
+    const length = encoding === this.#encoding ? source.copy(bytes, 0, frame, end) : this.#encoding.encode(bytes, 0, source, start, end, false)
+    this.#wait(bytes.subarray(0, length), [length], true)
+  }
+
+  /** Keeps what has been gathered until the socket takes something. */
+  #waitGathered (count: number): void {
+    for (let from = 0; from < count;) {
+      let to = from + 1
+      // Of what is dropped later some memory stays until the rest has gone.
+      for (let size = this.#sizeOf(from); to < count && (size += this.#sizeOf(to)) <= WRITE_SIZE;) to++
+      const bytes = Buffer.allocUnsafeSlow(this.#joinedSize(from, to))
+      const ends: number[] = []
+      const length = this.#join(from, to, bytes, ends)
+      this.#wait(bytes.subarray(0, length), ends, false)
+      from = to
+    }
+  }
+
+  #wait (bytes: Buffer, ends: number[], isHandshake: boolean): void {
+    for (let i = 0; i < ends.length; i++) this.#owner.waits(this.length + i)
+    const dropped = (this.#waiting ??= new WaitQueue()).add(bytes, ends, isHandshake)
     if (dropped > 0) this.#owner.overflowed(dropped)
   }
 
   #drain (): void {
+    this.#tunnel.cork()
     if (this.#owedControl !== undefined) {
       const frame = this.#owedControl
       this.#owedControl = undefined
       this.#write(frame)
     }
-    while (this.length > 0 && !this.#tunnel.writableNeedDrain) {
-      const now = performance.now()
-      const batch: Buffer[] = []
-      let size = 0
-      while (this.length > 0 && size < WRITE_SIZE) {
-        const bytes = this.#waiting.shift()!
-        size += bytes.length
-        this.#owner.waited(now - this.#waiting.lastSince)
-        batch.push(bytes)
-      }
-      this.#owner.datagramsOut += batch.length
-      this.#write(Buffer.concat(batch, size))
-    }
+    while (!this.#tunnel.writableNeedDrain && this.length > 0) this.#writeWaiting(this.#waiting!.take(WRITE_SIZE)!)
+    this.#tunnel.uncork()
+  }
+
+  #writeWaiting ({ bytes, count, since }: Taken): void {
+    this.#owner.waited(performance.now() - since, count)
+    this.#owner.datagramsOut += count
+    this.#write(bytes)
   }
 
   #write (bytes: Buffer): void {

@@ -7,20 +7,31 @@ import { isHttp2, onEnd, resetStream } from '../http2-stream.ts'
 import { endAndLinger } from '../linger.ts'
 import { closeCodeOf } from './close-code.ts'
 import type { DetachReason } from './peer.ts'
+import { isPlain } from './read-into.ts'
+import { isShared, shareReads } from './shared-reads.ts'
+import { stagingFor, writeStaged } from './staging.ts'
 
 /**
  * Copies what comes out of `from` into `to`, no faster than `to` takes it, and carries the end over.
  * @param onBytes called with the length of each chunk
  */
 export function forward (from: Duplex, to: Duplex, onBytes: (length: number) => void): void {
+  const isBetweenPlain = isPlain(from) && isPlain(to)
   from.on('data', (chunk: Buffer) => {
     onBytes(chunk.length)
-    if (!to.write(chunk)) from.pause()
+    if (!writeChunk(to, chunk)) from.pause()
+    if (isBetweenPlain) shareReads(from)
   })
   to.on('drain', () => from.resume())
   onEnd(from, () => passEnd(from, to))
   if (to.writableNeedDrain) from.pause()
   else from.resume()
+}
+
+function writeChunk (to: Duplex, chunk: Buffer): boolean {
+  if (!isShared(chunk)) return to.write(chunk)
+  const staging = stagingFor(chunk.length)
+  return writeStaged(to as Socket, staging, chunk.copy(staging))
 }
 
 /** How long bytes wait for a client's first byte, in milliseconds. */

@@ -79,9 +79,10 @@ class TargetRouter implements PacketRouter {
   }
 
   route (from: PacketPeer, chunk: Buffer, _frame: number, start: number, end: number, stamped: boolean): void {
-    // Nobody else gets this datagram, so that its header may be mended where it is.
-    if (stamped) clearReserved(chunk, start)
-    this.#target.send(chunk.subarray(start, end), (fault) => {
+    // The system may take it later, when the chunk's memory has been written to again.
+    const datagram = Buffer.from(chunk.subarray(start, end))
+    if (stamped) clearReserved(datagram, 0)
+    this.#target.send(datagram, (fault) => {
       if (fault === undefined) this.#hub.counters.targetDatagramsOut++
       else from.drop(fault)
     })

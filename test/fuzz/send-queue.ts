@@ -40,7 +40,7 @@ const sendQueue: Fuzz = {
       datagramsOut: 0,
       bytesOut: 0,
       waits: (behind: number) => { assert.equal(behind, waiting++) },
-      waited: () => { waiting-- },
+      waited: (_milliseconds: number, count: number) => { waiting -= count },
       overflowed: (count: number) => {
         dropped += count
         waiting -= count

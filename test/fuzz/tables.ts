@@ -171,9 +171,17 @@ const pendingInitiations: Fuzz = {
 const waitQueueStep = fc.oneof(
   { weight: 5, arbitrary: fc.record({ do: fc.constant('add'), size: fc.oneof(fc.nat(3000), fc.constantFrom(0, 1, 65535, 65539, 256 * 1024, 256 * 1024 + 1)), isHandshake: fc.boolean(), count: fc.constant(1) }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('add'), size: fc.nat(500), isHandshake: fc.boolean(), count: fc.integer({ min: 1, max: 600 }) }) },
-  { weight: 3, arbitrary: fc.record({ do: fc.constant('shift'), count: fc.integer({ min: 1, max: 400 }) }) },
-  { weight: 1, arbitrary: fc.record({ do: fc.constant('clear') }) }
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('add run'), size: fc.nat(1500), isHandshake: fc.boolean(), count: fc.integer({ min: 1, max: 600 }) }) },
+  { weight: 3, arbitrary: fc.record({ do: fc.constant('take'), maxBytes: fc.constantFrom(0, 3000, 65536), count: fc.integer({ min: 1, max: 400 }) }) }
 )
+
+/** A datagram in the memory it came in. */
+interface WaitingDatagram {
+  memory: Buffer
+  start: number
+  size: number
+  isHandshake: boolean
+}
 
 const waitQueue: Fuzz = {
   name: 'wait-queue',
@@ -181,34 +189,46 @@ const waitQueue: Fuzz = {
   runs: 80,
   prepare: () => fc.property(fc.array(waitQueueStep, { maxLength: 40, size: 'max' }), (steps) => {
     const queue = new WaitQueue()
-    let waiting: Array<{ bytes: Buffer, isHandshake: boolean }> = []
+    let waiting: WaitingDatagram[] = []
     const next = (isHandshake: boolean) => waiting.find((each) => each.isHandshake === isHandshake)
+
+    const add = (size: number, count: number, isHandshake: boolean) => {
+      const memory = Buffer.alloc(size * count)
+      const added = Array.from({ length: count }, (_, i) => ({ memory, start: i * size, size, isHandshake }))
+      waiting.push(...added)
+      let bytes = waiting.reduce((sum, { size }) => sum + size, 0)
+      let expected = 0
+      for (; waiting.length > 512 || bytes > 256 * 1024; expected++) {
+        const leaving = next(false) ?? next(true)
+        bytes -= leaving!.size
+        waiting = waiting.filter((each) => each !== leaving)
+      }
+      assert.equal(queue.add(memory, added.map(({ start }) => start + size), isHandshake), expected)
+    }
+
+    const take = (maxBytes: number) => {
+      const first = next(true) ?? next(false)
+      const taken = queue.take(maxBytes)
+      if (first === undefined) return assert.equal(taken, undefined)
+      const ofRun = waiting.filter(({ memory }) => memory === first.memory)
+      const fitting = ofRun.filter(({ start, size }) => start === first.start || start + size - first.start <= maxBytes)
+      assert.equal(taken!.count, fitting.length)
+      assert.equal(taken!.bytes.buffer, first.memory.buffer)
+      assert.equal(taken!.bytes.byteOffset - first.memory.byteOffset, first.start)
+      assert.equal(taken!.bytes.length, fitting.reduce((sum, { size }) => sum + size, 0))
+      waiting = waiting.filter((each) => !fitting.includes(each))
+    }
+
     for (const step of steps) {
-      if (step.do === 'clear') {
-        queue.clear()
-        waiting = []
-      } else if (step.do === 'shift') {
-        for (let i = 0; i < step.count; i++) {
-          const expected = next(true) ?? next(false)
-          assert.equal(queue.shift(), expected?.bytes)
-          waiting = waiting.filter((each) => each !== expected)
-        }
+      if (step.do === 'take') {
+        for (let i = 0; i < step.count; i++) take(step.maxBytes)
+      } else if (step.do === 'add') {
+        for (let i = 0; i < step.count; i++) add(step.size, 1, step.isHandshake)
       } else {
-        for (let i = 0; i < step.count; i++) {
-          const bytes = Buffer.alloc(step.size)
-          waiting.push({ bytes, isHandshake: step.isHandshake })
-          const expected: Buffer[] = []
-          while (waiting.length > 512 || waiting.reduce((sum, { bytes }) => sum + bytes.length, 0) > 256 * 1024) {
-            const leaving = next(false) ?? next(true)
-            expected.push(leaving!.bytes)
-            waiting = waiting.filter((each) => each !== leaving)
-          }
-          const dropped = queue.add(bytes, step.isHandshake)
-          assert.equal(dropped.length, expected.length)
-          assert.ok(dropped.every((each, at) => each === expected[at]))
-        }
+        add(step.size, step.count, step.isHandshake)
       }
       assert.equal(queue.length, waiting.length)
+      assert.equal(queue.hasNoData, !waiting.some(({ isHandshake }) => !isHandshake))
     }
   })
 }
