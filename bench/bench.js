@@ -4,7 +4,7 @@
 import { existsSync } from 'node:fs'
 import { compile, installPackages } from './lib/programs.js'
 
-const all = ['raw', 'datagrams', 'latency', 'idle', 'tls', 'growth', 'sidecar', 'websocket']
+const all = ['raw', 'datagrams', 'latency', 'idle', 'tls', 'growth', 'sidecar', 'wireguard', 'websocket']
 
 const names = process.argv.length > 2 ? process.argv.slice(2) : all
 const unknown = names.find((name) => !all.includes(name))

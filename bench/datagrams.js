@@ -18,6 +18,7 @@ const relays = {
   plugin: { start, tunnels: packetTunnels() },
   'plugin, len16': { start, tunnels: packetTunnels('len16') },
   'plugin, wg to len16': { start, tunnels: packetTunnels('wg', 'len16') },
+  'plugin, WebSocket to wg': { start, tunnels: packetTunnels('websocket', 'wg') },
   'plugin, bare tunnels': { start, tunnels: rawTunnels },
   ws: { start: ws(), tunnels: webSockets },
   'ws, corked': { start: ws({ corked: true }), tunnels: webSockets },
@@ -27,7 +28,7 @@ const relays = {
 
 /** Those that only carry bytes have one destination, and no datagrams. */
 const onlyBytes = ['plugin, bare tunnels', 'splice(2) in C, bytes']
-const onlyFirst = ['plugin, len16', 'plugin, wg to len16']
+const onlyFirst = ['plugin, len16', 'plugin, wg to len16', 'plugin, WebSocket to wg']
 
 export default async function run () {
   const report = new Report('datagrams', 'WireGuard datagrams from one peer to others')
@@ -48,6 +49,8 @@ export default async function run () {
   report.ratio('96 bytes: datagrams against ws', 'kpps', small.plugin, small.ws)
   report.ratio('1420 bytes: datagrams against ws', 'kpps', large.plugin, large.ws)
   report.ratio('mixed: CPU per byte against its own bare tunnels', 'cpuPerGb', mixed.plugin, mixed['plugin, bare tunnels'], { atMost: 1.2 })
+  report.ratio('mixed: CPU of a datagram, wg to len16 against wg to wg', 'cpu', mixed['plugin, wg to len16'], mixed.plugin)
+  report.ratio('mixed: CPU of a datagram, WebSocket to wg against wg to wg', 'cpu', mixed['plugin, WebSocket to wg'], mixed.plugin)
   report.ratio('sparse: CPU of a datagram against ws', 'cpu', sparse.plugin, sparse.ws, { atMost: 0.6 })
   for (const [regime, rows] of Object.entries(figures)) report.table(regime, columns, rows)
   report.note('kpps: thousand datagrams delivered in a second. A peer that falls behind loses datagrams, as UDP does: "delivered" is the part that came through.')

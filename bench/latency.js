@@ -46,6 +46,6 @@ const columns = {
 }
 
 async function measureLatency ({ relay, tunnels }, settings) {
-  const { p50, p99, p999, background, seconds } = await load('latency', relay, { seconds: 0.8, ...settings, ...tunnels(relay) })
+  const { p50, p99, p999, background, seconds } = await load('latency', relay, { seconds: 0.7, ...settings, ...tunnels(relay) })
   return { p50, p99, p999, background: background / 1e6 / seconds }
 }

@@ -18,6 +18,7 @@ export default async function run () {
     'nginx stream': { start: nginxStream(), tunnels: proxied },
     socat: { start: socat(), tunnels: proxied },
     'ws, 64 KiB messages': { start: ws(), tunnels: webSockets },
+    'ws, corked, 64 KiB messages': { start: ws({ corked: true }), tunnels: webSockets },
     '@fastify/websocket, 64 KiB messages': { start: fastifyWebSocket, tunnels: webSockets }
   }, report)
   const figures = await contest(Object.keys(relays), (name) => measureBytes(relays[name]))

@@ -13,7 +13,7 @@ export default async function run () {
   const http2 = plugin({ http2: true })
   const relays = await startAll({
     'wg over HTTP/1.1': { start: http1, tunnels: packetTunnels() },
-    'WebSocket over HTTP/1.1': { start: http1, tunnels: webSocketTunnels },
+    'WebSocket over HTTP/1.1': { start: http1, tunnels: packetTunnels('websocket') },
     'wg over HTTP/2': { start: http2, tunnels: http2Tunnels('spanza', ['spanza-framing wg']) },
     'WebSocket over HTTP/2': { start: http2, tunnels: http2Tunnels('websocket', ['sec-websocket-version 13']) },
     '@fastify/websocket over HTTP/1.1': { start: fastifyWebSocket, tunnels: webSockets }
@@ -54,10 +54,6 @@ function measure (mode, { relay, tunnels }, settings) {
 
 function datagrams ({ datagrams, seconds, cpu }) {
   return { kpps: datagrams / 1000 / seconds, cpu: cpu / datagrams * 1e6 }
-}
-
-function webSocketTunnels () {
-  return { source: 'websocket', sink: 'websocket', handshake: webSocket(`/relay/${newChannel()}`), hasSessions: true }
 }
 
 function http2Tunnels (protocol, headers) {

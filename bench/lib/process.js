@@ -10,6 +10,9 @@ import { hasProgram, loadPath } from './programs.js'
 const processors = availableParallelism()
 export const isPinned = processors > 1 && hasProgram('taskset')
 
+// Of Linux, whatever the kernel counts in.
+const TICKS_PER_SECOND = 100
+
 const running = new Set()
 process.on('exit', () => {
   for (const child of running) child.kill('SIGKILL')
@@ -21,7 +24,11 @@ export function startProgram (command, options = {}) {
 }
 
 function start (command, processor, options) {
-  const [file, ...args] = pin(command, processor)
+  return startUnpinned(pin(command, processor), options)
+}
+
+/** Starts a program on any processor. */
+export function startUnpinned ([file, ...args], options) {
   const child = spawn(file, args, options)
   running.add(child)
   child.once('exit', () => running.delete(child))
@@ -45,16 +52,16 @@ export class NodeRelay {
   /**
    * @param file in `relays/`
    * @param settings given to it
-   * @param nodeOptions options of Node itself
+   * @param namespace where it runs, on any processor
    */
-  static async start (file, settings = {}, nodeOptions = []) {
+  static async start (file, settings = {}, namespace = undefined) {
     const relay = new NodeRelay()
     const path = fileURLToPath(new URL(`../relays/${file}`, import.meta.url))
     // A profile of the relay: BENCH_NODE_OPTIONS='--cpu-prof --cpu-prof-dir=/tmp/profiles'.
     const extra = process.env.BENCH_NODE_OPTIONS?.split(' ') ?? []
-    relay.#child = startProgram([process.execPath, '--expose-gc', '--no-warnings', ...nodeOptions, ...extra, path, JSON.stringify(settings)], {
-      stdio: ['ignore', 'inherit', 'inherit', 'ipc']
-    })
+    const command = [process.execPath, '--expose-gc', '--no-warnings', ...extra, path, JSON.stringify(settings)]
+    const options = { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] }
+    relay.#child = namespace === undefined ? startProgram(command, options) : namespace.start(command, options)
     const [{ port }] = await once(relay.#child, 'message')
     relay.port = port
     return relay
@@ -70,6 +77,11 @@ export class NodeRelay {
   async cpu () {
     const { user, system } = await this.#ask('cpu')
     return (user + system) / 1e6
+  }
+
+  /** How many it has sent on, of all tunnels. */
+  async datagrams () {
+    return await this.#ask('datagrams')
   }
 
   async #ask (question) {
@@ -145,6 +157,13 @@ export async function load (mode, relay, settings) {
       else reject(new Error(`load ${mode}: ${stderr.trim() || error.message}`))
     })
   })
+}
+
+/** Seconds of CPU that a process has used, in steps of 10 ms. */
+export function cpuOfProcess (pid) {
+  // Behind the name, which may have spaces in it; then the 12th and the 13th are ticks of user and system time.
+  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ').at(-1).split(' ')
+  return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND
 }
 
 /** Tunnels that stay open until they are closed. */

@@ -1,7 +1,7 @@
 import { execFileSync, spawnSync } from 'node:child_process'
 import { accessSync, constants, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { delimiter, join } from 'node:path'
+import { delimiter, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 // What is not Node: compiled here, or Debian's packages.
@@ -24,12 +24,14 @@ const packages = {
   taskset: ['util-linux'],
   iperf3: ['iperf3'],
   wg: ['wireguard-tools'],
-  ip: ['iproute2']
+  'wireguard-go': ['wireguard-go'],
+  ip: ['iproute2'],
+  ping: ['iputils-ping']
 }
 
-/** Whether the program is there. */
+/** @param name of a program in PATH, or its absolute path */
 export function hasProgram (name) {
-  return process.env.PATH.split(delimiter).some((path) => isReadable(join(path, name), constants.X_OK))
+  return process.env.PATH.split(delimiter).some((path) => isReadable(resolve(path, name), constants.X_OK))
 }
 
 export const hasNginxStream = () => hasProgram('nginx') && isReadable(nginxStreamModule)

@@ -18,17 +18,21 @@ export const rawTunnels = () => ({
   background: spanza(newChannel())
 })
 
-/** Tunnels of the plugin that carry datagrams, with WireGuard sessions between them. */
+/** Tunnels of the plugin that carry datagrams, by a framing or as WebSocket messages, with WireGuard sessions between them. */
 export const packetTunnels = (source = 'wg', sink = source) => () => {
   const channel = newChannel()
   return {
     source,
     sink,
-    handshake: spanza(channel, source),
-    sinkHandshake: spanza(channel, sink),
-    background: spanza(newChannel(), source),
+    handshake: packetTunnel(channel, source),
+    sinkHandshake: packetTunnel(channel, sink),
+    background: packetTunnel(newChannel(), source),
     hasSessions: true
   }
+}
+
+function packetTunnel (channel, framing) {
+  return framing === 'websocket' ? webSocket(`/relay/${channel}`) : spanza(channel, framing)
 }
 
 /** WebSockets of the relays that only know these. */

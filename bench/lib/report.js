@@ -10,14 +10,19 @@ const results = new URL('../results/', import.meta.url)
 export class Report {
   #name
   #title
+  #machine
   #ratios = []
   #tables = []
   #notes = []
 
-  /** @param title what was measured, in a sentence */
-  constructor (name, title) {
+  /**
+   * @param title what was measured, in a sentence
+   * @param options.isPinned `false` where the relay and the load are left to the system on any machine
+   */
+  constructor (name, title, { isPinned = machine.pinned } = {}) {
     this.#name = name
     this.#title = title
+    this.#machine = { ...machine, pinned: isPinned }
   }
 
   /**
@@ -61,13 +66,13 @@ export class Report {
     }
     console.log()
     for (const note of this.#notes) console.log(note)
-    console.log(describe(machine))
+    console.log(describe(this.#machine))
     mkdirSync(results, { recursive: true })
     writeFileSync(new URL(`${this.#name}.json`, results), JSON.stringify({
       bench: this.#name,
       title: this.#title,
       date: new Date().toISOString(),
-      machine,
+      machine: this.#machine,
       ratios: this.#ratios,
       tables: this.#tables.map(({ heading, figures }) => ({ heading, rows: withMedians(figures) })),
       notes: this.#notes
@@ -104,7 +109,7 @@ const machine = {
   versions: {
     node: process.version.slice(1),
     ...Object.fromEntries(['fastify', '@fastify/websocket', 'ws'].map((name) => [name, versionOfPackage(name)])),
-    ...Object.fromEntries(Object.entries({ haproxy: '-v', nginx: '-v', socat: '-V', openssl: 'version' })
+    ...Object.fromEntries(Object.entries({ haproxy: '-v', nginx: '-v', socat: '-V', openssl: 'version', iperf3: '--version', 'wireguard-go': '--version' })
       .filter(([name]) => hasProgram(name)).map(([name, option]) => [name, versionOf(name, option)]))
   }
 }

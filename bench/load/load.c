@@ -52,7 +52,7 @@ static struct {
   int pid_count;
 } settings = {
   .relay = { .host = "127.0.0.1", .handshake = "" }, .source = RAW, .sink = RAW, .sinks = 1, .min_size = 64, .max_size = 1420,
-  .burst = 1, .warm_up = 0.2, .seconds = 0.6, .window = 64, .concurrency = 100, .sources = 20
+  .burst = 1, .warm_up = 0.15, .seconds = 0.45, .window = 64, .concurrency = 100, .sources = 20
 };
 
 static uint8_t buffer[READ_SIZE];

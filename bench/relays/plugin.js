@@ -26,8 +26,8 @@ app.relay('/relay/:channel', {
   onRequest: authenticate,
   identify: ({ headers, params }) => ({ channel: params.channel, publicKey: publicKeyOf(headers['x-peer']) })
 })
-await app.listen({ port: 0, host: '127.0.0.1' })
-ready(app.server)
+await app.listen({ port: 0, host: settings.host ?? '127.0.0.1' })
+ready(app.server, { datagrams: () => app.relayHub.stats().datagramsOut })
 
 /** As good as any for those who only compare it. */
 function publicKeyOf (peer) {

@@ -12,18 +12,25 @@ export const tls = settings.tls && {
   key: readFileSync(settings.tls.key)
 }
 
-/** Tells the bench that `server` listens. */
-export function ready (server) {
+/**
+ * Tells the bench that `server` listens.
+ * @param answers to further questions, by name
+ */
+export function ready (server, answers = {}) {
+  const all = { ...common, ...answers }
+  process.on('message', async (question) => process.send(await all[question]()))
   process.send({ port: server.address().port })
 }
 
-process.on('message', async (question) => {
-  if (question === 'stop') process.exit()
-  if (question === 'cpu') return process.send(process.cpuUsage())
-  // Twice, with a turn between: what finalizers let go is only found by the second.
-  for (let i = 0; i < 2; i++) {
-    globalThis.gc()
-    await sleep(50)
+const common = {
+  stop: () => process.exit(),
+  cpu: () => process.cpuUsage(),
+  async memory () {
+    // Twice, with a turn between: what finalizers let go is only found by the second.
+    for (let i = 0; i < 2; i++) {
+      globalThis.gc()
+      await sleep(50)
+    }
+    return process.memoryUsage()
   }
-  process.send(process.memoryUsage())
-})
+}
