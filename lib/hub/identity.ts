@@ -28,16 +28,15 @@ export class Identity {
   readonly pending = new PendingInitiations()
   /** Those it was connected with last, newest first: an initiation is likely for one of them. */
   readonly partners: Identity[] = []
-  readonly #initiations: TokenBucket
+  // Rates that something has been taken from; one that is full again is forgotten.
+  #initiations: TokenBucket | undefined
   #initiationsTo: Map<Identity, TokenBucket> | undefined
-  readonly mac1Tests: TokenBucket
+  #mac1Tests: TokenBucket | undefined
 
-  constructor (id: string, isStable: boolean, publicKey: Buffer | undefined, now: number) {
+  constructor (id: string, isStable: boolean, publicKey: Buffer | undefined) {
     this.id = id
     this.isStable = isStable
     this.publicKey = publicKey
-    this.#initiations = rateLimit(INITIATIONS_PER_SECOND, now)
-    this.mac1Tests = new TokenBucket(MAC1_TESTS_PER_SECOND, MAC1_TESTS_PER_SECOND, now)
   }
 
   /** See `mac1Key`; undefined without a public key. */
@@ -48,7 +47,14 @@ export class Identity {
 
   /** Takes one from the rate of initiations that this identity may send. */
   mayInitiate (now: number): boolean {
+    this.#initiations ??= rateLimit(INITIATIONS_PER_SECOND, now)
     return this.#initiations.take(now)
+  }
+
+  /** Takes one from the rate of mac1 tests that are made for this identity's initiations. */
+  mayTestMac1 (now: number): boolean {
+    this.#mac1Tests ??= new TokenBucket(MAC1_TESTS_PER_SECOND, MAC1_TESTS_PER_SECOND, now)
+    return this.#mac1Tests.take(now)
   }
 
   /** The same for those it may send to one other identity. */
@@ -87,7 +93,9 @@ export class Identity {
 
   /** Whether it has used up nothing of its rates: only then can it be forgotten without giving it new ones. */
   #isRested (now: number): boolean {
-    return this.#initiations.isFull(now) && this.mac1Tests.isFull(now) && this.#initiationsTo === undefined
+    if (this.#initiations?.isFull(now)) this.#initiations = undefined
+    if (this.#mac1Tests?.isFull(now)) this.#mac1Tests = undefined
+    return this.#initiations === undefined && this.#mac1Tests === undefined && this.#initiationsTo === undefined
   }
 
   /** Drops what has expired. @returns whether anything is left that must not be forgotten */

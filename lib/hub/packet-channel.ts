@@ -198,7 +198,7 @@ export class PacketChannel implements PacketRouter {
         const key = candidate.mac1Key
         if (key === undefined || candidate.isRemoved || tested.has(candidate)) continue
         const isFree = tested.size <= FREE_MAC1_TESTS
-        if (!sender.mac1Tests.take(now) || !this.#mac1Tests.take(now) || (!isFree && !this.#hubMac1Tests.take(now))) return 'over-budget'
+        if (!sender.mayTestMac1(now) || !this.#mac1Tests.take(now) || (!isFree && !this.#hubMac1Tests.take(now))) return 'over-budget'
         if (isAddressedTo(key, chunk, start)) return candidate
         tested.add(candidate)
       }
@@ -241,7 +241,7 @@ export class PacketChannel implements PacketRouter {
       return known
     }
     if (known !== undefined) this.#remove(known)
-    const identity = new Identity(peer.id, admitted.id !== undefined, admitted.publicKey, this.#hub.clock.now)
+    const identity = new Identity(peer.id, admitted.id !== undefined, admitted.publicKey)
     this.#list(identity)
     return identity
   }

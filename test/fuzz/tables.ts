@@ -17,7 +17,7 @@ const index = fc.oneof({ weight: 9, arbitrary: fc.nat(11) }, { weight: 1, arbitr
 const pause = fc.oneof(fc.nat(1000), fc.constantFrom(PENDING_LIFETIME - 1, PENDING_LIFETIME, SESSION_LIFETIME - 1, SESSION_LIFETIME))
 
 function newIdentity (name: number): Identity {
-  return new Identity(String(name), true, undefined, 0)
+  return new Identity(String(name), true, undefined)
 }
 
 type SessionStep =

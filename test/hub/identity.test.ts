@@ -4,7 +4,7 @@ import { mac1Key } from '../../lib/hub/mac1.ts'
 import { publicKey } from '../helpers/wireguard-messages.ts'
 
 function identity (name = 'x', key?: Buffer): Identity {
-  return new Identity(name, true, key, 0)
+  return new Identity(name, true, key)
 }
 
 /** How many of `tries` succeed. */

@@ -5,7 +5,7 @@ const LIFETIME = 240_000
 const PENDING = 15_000
 
 function identity (name = 'x'): Identity {
-  return new Identity(name, true, undefined, 0)
+  return new Identity(name, true, undefined)
 }
 
 t.test('a session leads to its identity until 240 s after the handshake', async (t) => {
