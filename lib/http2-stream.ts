@@ -34,12 +34,8 @@ export function resetStream (stream: Http2Stream, code: number): void {
   setImmediate(() => stream.close(code))
 }
 
-/** Calls `then` when the other side has ended its stream: Node also ends what is reset. */
-export function onEnd (tunnel: Duplex, then: () => void): void {
-  tunnel.on('end', () => { if (!isCutShort(tunnel)) then() })
-}
-
-function isCutShort (tunnel: Duplex): boolean {
+/** Whether the end of a tunnel that has just come is not one that the other side has sent: Node also ends what is reset. */
+export function isCutShort (tunnel: Duplex): boolean {
   return isHttp2(tunnel) && (tunnel.destroyed || tunnel.rstCode !== constants.NGHTTP2_NO_ERROR)
 }
 

@@ -1,9 +1,9 @@
 import type { Duplex } from 'node:stream'
 import { closeReasons, type CloseReason } from '../framing/close-reasons.ts'
-import type { DatagramSink, Decoder, Framing } from '../framing/framing.ts'
+import type { DatagramSink, Decoder, Framing, FramingFault } from '../framing/framing.ts'
 import { CLOSING, PING, pong, readClosing } from '../framing/wg.ts'
-import { onEnd } from '../http2-stream.ts'
 import { endAndLinger } from '../linger.ts'
+import { onEnd } from './on-end.ts'
 import { PacketPeer, type PacketRouter } from './packet-peer.ts'
 import type { Admitted, DetachReason, HubContext } from './peer.ts'
 import { shareReads } from './shared-reads.ts'
@@ -53,13 +53,20 @@ export class FramedPeer extends PacketPeer implements DatagramSink {
     // What comes after the close is discarded by the linger.
     if (this.isDetached) return
     this.count(chunk.length)
-    const fault = this.#decoder.push(chunk)
-    this.router.flush()
+    const fault = this.#decode(chunk)
     shareReads(this.tunnel)
     if (fault !== undefined) return this.close(fault.reason, fault.text)
     if (this.#owedPong === undefined) return
     this.queue.control(this.#owedPong)
     this.#owedPong = undefined
+  }
+
+  #decode (chunk: Buffer): FramingFault | undefined {
+    try {
+      return this.#decoder.push(chunk)
+    } finally {
+      this.router.flush()
+    }
   }
 
   #ended (): void {

@@ -131,8 +131,17 @@ export class PacketChannel implements PacketRouter {
 
   /** Writes what was gathered from the chunk that has just been read. */
   flush (): void {
-    for (const queue of this.#gathered) queue.flush()
+    let fault: unknown
+    for (const queue of this.#gathered) {
+      try {
+        queue.flush()
+      } catch (error) {
+        // None may keep what it has gathered for longer than the chunk is there.
+        fault = error
+      }
+    }
     this.#gathered.length = 0
+    if (fault !== undefined) throw fault
   }
 
   #deliver (from: PacketPeer, to: Identity, chunk: Buffer, frame: number, start: number, end: number, stamped: boolean, isHandshake: boolean): void {

@@ -2,12 +2,18 @@ import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { Encoding } from '../framing/framing.ts'
 import { WaitQueue, type Taken } from '../wait-queue.ts'
-import { isPlain } from './read-into.ts'
+import { isPlain } from './plain-socket.ts'
 import { isShared } from './shared-reads.ts'
 import { stagingFor, writeStaged } from './staging.ts'
 
 /** In what portions datagrams wait, and are handed to the socket that takes something again, in bytes. */
 const WRITE_SIZE = 64 * 1024
+
+/** How many datagrams wait as one, at most: no more could. */
+const MAX_RUN = 512
+
+/** Room for so many pieces is kept for the next chunk. */
+const MAX_KEPT_PIECES = 2048
 
 /** How a piece gets into the receiver's framing. */
 const VERBATIM = 0
@@ -97,11 +103,13 @@ export class SendQueue {
   flush (): void {
     const count = this.#pieceCount
     if (count === 0) return
-    if (this.#tunnel.writableNeedDrain) this.#waitGathered(count)
-    else this.#writeGathered(count)
-    this.#pieceCount = 0
-    this.#datagramCount = 0
-    this.#sources.length = 0
+    try {
+      if (this.#tunnel.writableNeedDrain) this.#waitGathered(count)
+      else this.#writeGathered(count)
+    } finally {
+      // Whatever happens: the memory is about to be written to again.
+      this.#forgetGathered()
+    }
   }
 
   /**
@@ -122,10 +130,15 @@ export class SendQueue {
     const count = this.length + this.#datagramCount
     this.#waiting = undefined
     this.#owedControl = undefined
+    this.#forgetGathered()
+    return count
+  }
+
+  #forgetGathered (): void {
+    if (this.#pieceCount > MAX_KEPT_PIECES) this.#starts.length = this.#ends.length = this.#modes.length = 0
     this.#pieceCount = 0
     this.#datagramCount = 0
     this.#sources.length = 0
-    return count
   }
 
   #push (source: Buffer, start: number, end: number, mode: number): void {
@@ -205,7 +218,7 @@ export class SendQueue {
     for (let from = 0; from < count;) {
       let to = from + 1
       // Of what is dropped later some memory stays until the rest has gone.
-      for (let size = this.#sizeOf(from); to < count && (size += this.#sizeOf(to)) <= WRITE_SIZE;) to++
+      for (let size = this.#sizeOf(from); to < count && to - from < MAX_RUN && (size += this.#sizeOf(to)) <= WRITE_SIZE;) to++
       const bytes = Buffer.allocUnsafeSlow(this.#joinedSize(from, to))
       const ends: number[] = []
       const length = this.#join(from, to, bytes, ends)
@@ -222,13 +235,20 @@ export class SendQueue {
 
   #drain (): void {
     this.#tunnel.cork()
+    try {
+      this.#writeAllThatWaits()
+    } finally {
+      this.#tunnel.uncork()
+    }
+  }
+
+  #writeAllThatWaits (): void {
     if (this.#owedControl !== undefined) {
       const frame = this.#owedControl
       this.#owedControl = undefined
       this.#write(frame)
     }
     while (!this.#tunnel.writableNeedDrain && this.length > 0) this.#writeWaiting(this.#waiting!.take(WRITE_SIZE)!)
-    this.#tunnel.uncork()
   }
 
   #writeWaiting ({ bytes, count, since }: Taken): void {

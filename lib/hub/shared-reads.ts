@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
-import { isPlain, isReadInto, readInto } from './read-into.ts'
+import { isPlain, isReadInto, readInto } from './plain-socket.ts'
 
 /** Of more than this, larger reads gain little; of less, they cost a third more for each datagram. */
 const SIZE = 512 * 1024
@@ -25,5 +25,7 @@ export function isShared (bytes: Buffer): boolean {
 }
 
 function emitChunk (this: Socket, length: number): void {
-  this.emit('data', shared!.subarray(0, length))
+  const chunk = shared!.subarray(0, length)
+  // Others who listen do not know that it is not theirs to keep.
+  this.emit('data', this.listenerCount('data') === 1 ? chunk : Buffer.from(chunk))
 }

@@ -3,11 +3,12 @@ import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { TLSSocket } from 'node:tls'
 import { WebSocketStream } from '../framing/websocket-stream.ts'
-import { isHttp2, onEnd, resetStream } from '../http2-stream.ts'
+import { isHttp2, resetStream } from '../http2-stream.ts'
 import { endAndLinger } from '../linger.ts'
 import { closeCodeOf } from './close-code.ts'
+import { onEnd } from './on-end.ts'
 import type { DetachReason } from './peer.ts'
-import { isPlain } from './read-into.ts'
+import { isPlain } from './plain-socket.ts'
 import { isShared, shareReads } from './shared-reads.ts'
 import { stagingFor, writeStaged } from './staging.ts'
 
@@ -19,8 +20,8 @@ export function forward (from: Duplex, to: Duplex, onBytes: (length: number) => 
   const isBetweenPlain = isPlain(from) && isPlain(to)
   from.on('data', (chunk: Buffer) => {
     onBytes(chunk.length)
-    if (!writeChunk(to, chunk)) from.pause()
-    if (isBetweenPlain) shareReads(from)
+    if (!writeChunk(to, chunk) && to.writableLength > 0) from.pause()
+    else if (isBetweenPlain) shareReads(from)
   })
   to.on('drain', () => from.resume())
   onEnd(from, () => passEnd(from, to))

@@ -1,6 +1,7 @@
 import type { Duplex } from 'node:stream'
 import { errors } from '../errors.ts'
-import { isFinished, onEnd } from '../http2-stream.ts'
+import { isFinished } from '../http2-stream.ts'
+import { onEnd } from './on-end.ts'
 import { Peer, type Admitted, type DetachReason, type HubContext } from './peer.ts'
 import { ReplacementLimit } from './replacement-limit.ts'
 import { abort, afterFirstByte, forward, leave } from './splice.ts'

@@ -1,5 +1,6 @@
 import type { Duplex } from 'node:stream'
-import { isFinished, onEnd } from '../http2-stream.ts'
+import { isFinished } from '../http2-stream.ts'
+import { onEnd } from './on-end.ts'
 import { Peer, type Admitted, type DetachReason, type HubContext } from './peer.ts'
 import { abort, afterFirstByte, forward } from './splice.ts'
 

@@ -244,3 +244,15 @@ t.test('a small piece that has to wait in the socket does not keep a large chunk
   t.equal(numbersOf(decode(wg, tunnel.writes).sink.datagrams.slice(0, 3)).length, 3)
   t.ok(tunnel.writes.slice(1).every(({ buffer }) => buffer.byteLength < 200))
 })
+
+t.test('a write that throws takes nothing of what was gathered into the next', async (t) => {
+  const { tunnel, queue } = setUp(wg)
+  const write = tunnel.write
+  addAll(queue, wg, frames(wg, [numbered(1)]))
+  tunnel.write = () => { throw new Error('on purpose') }
+  t.throws(() => queue.flush(), { message: 'on purpose' })
+  tunnel.write = write
+  addAll(queue, wg, frames(wg, [numbered(2)]))
+  queue.flush()
+  t.same(numbersOf(decode(wg, tunnel.writes).sink.datagrams), [2])
+})

@@ -1,19 +1,26 @@
 import { Socket } from 'node:net'
 
 /**
- * Reading sockets into memory that is used again: Node's own reads take 64 KiB anew each time, which costs more than all
- * that a relay does with the bytes. Node offers it for client sockets only (`onread` of `net.connect`); this sets the same
- * properties, which are not public, on sockets that a server has accepted.
+ * What Node offers no public way to for sockets that a server has accepted: to read them into memory that is used again
+ * (`onread` of `net.connect` is for clients), and to tell a reset from an end. Node's own reads take 64 KiB anew each time,
+ * which costs more than all that a relay does with the bytes.
  *
- * `SPANZA_NODE_INTERNALS=off` in the environment does without, and so does a Node in which they are not found.
+ * `SPANZA_NODE_INTERNALS=off` in the environment does without, and so does a Node in which it is not found as expected.
  */
 
 /** The part of a socket that is not public. */
 interface Internals {
-  _handle: { useUserBuffer: (buffer: Buffer) => void } | null
+  _handle: Handle | null
   [key: symbol]: unknown
 }
 
+interface Handle {
+  useUserBuffer: (buffer: Buffer) => void
+  /** Of TCP only; returns an error's number, or 0. */
+  getpeername?: (result: object) => number
+}
+
+const { write } = Socket.prototype
 const symbols = Object.getOwnPropertySymbols(new Socket())
 const [kBuffer, kCallback] = ['kBuffer', 'kBufferCb'].map((name) => symbols.find(({ description }) => description === name))
 
@@ -23,11 +30,11 @@ const isPossible = kBuffer !== undefined && kCallback !== undefined &&
 
 /**
  * Whether the stream is a plain socket of the system's: it can be read into memory of ours, and whatever it holds of what
- * is written to it, `writableLength` says.
+ * is written to it, `writableLength` says, unless somebody has put something of their own before that.
  */
 export function isPlain (stream: object): stream is Socket {
-  if (!isPossible || !(stream instanceof Socket)) return false
-  const handle = (stream as object as Internals)._handle as { constructor: { name: string }, useUserBuffer?: unknown } | null
+  if (!isPossible || !(stream instanceof Socket) || stream.write !== write) return false
+  const handle = handleOf(stream)
   return (handle?.constructor.name === 'TCP' || handle?.constructor.name === 'Pipe') && typeof handle.useUserBuffer === 'function'
 }
 
@@ -45,4 +52,19 @@ export function readInto (socket: Socket, buffer: Buffer, onRead: (this: Socket,
 /** Whether it is so already. */
 export function isReadInto (socket: Socket, buffer: Buffer): boolean {
   return (socket as object as Internals)[kBuffer!] === buffer
+}
+
+/**
+ * Whether what has just come as the end of the stream was a reset: libuv before 1.52 (Node 20 and 22) takes one behind
+ * unread bytes for an end. The system knows no other side of a connection then. Nor does it when both sides have ended,
+ * so that this can be told only while this side has not.
+ */
+export function wasReset (stream: object): boolean {
+  if (!isPlain(stream) || stream.writableEnded) return false
+  const { getpeername } = handleOf(stream)!
+  return getpeername !== undefined && getpeername.call(handleOf(stream), {}) !== 0
+}
+
+function handleOf (socket: Socket): Handle | null {
+  return (socket as object as Internals)._handle
 }
