@@ -27,7 +27,12 @@ const peer = {
     framing: text,
     publicKey: text,
     attachedAt: { type: 'string', format: 'date-time' },
-    ...traffic
+    ...traffic,
+    sentTo: {
+      type: 'array',
+      items: { type: 'object', properties: { id: text, bytes: counter } },
+      description: 'Peers that it has WireGuard sessions with, and how many bytes it has sent to each, the most first; 32 at most'
+    }
   }
 }
 

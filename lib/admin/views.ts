@@ -21,6 +21,9 @@ export interface PageQuery {
 /** A peer as the admin scope shows it: without what `identify` has given for the app's own use. */
 export type PeerView = Omit<PeerInfo, 'context'>
 
+/** Of those that a peer has sent something to, as many as it has sent most to. */
+const SHOWN_PARTNERS = 32
+
 const traffic = ['datagramsIn', 'datagramsOut', 'bytesIn', 'bytesOut', 'drops'] as const
 
 /** A channel with the traffic of the peers that are attached now. */
@@ -91,7 +94,8 @@ export function viewChannel (members: PeerInfo[], busiest: number): ChannelView 
 
 export function viewPeer ({ context, ...peer }: PeerInfo): PeerView {
   const { kind, scope, name } = peer.channel
-  return { ...peer, id: printable(peer.id), channel: { kind, scope: printable(scope), name: printable(name) } }
+  const sentTo = peer.sentTo.toSorted((a, b) => b.bytes - a.bytes).slice(0, SHOWN_PARTNERS).map(({ id, bytes }) => ({ id: printable(id), bytes }))
+  return { ...peer, id: printable(peer.id), channel: { kind, scope: printable(scope), name: printable(name) }, sentTo }
 }
 
 export function viewRefusal ({ message, path, ...refusal }: RefusalInfo): RefusalInfo {

@@ -107,7 +107,7 @@ export class PacketChannel implements PacketRouter {
     const type = stamped ? TRANSPORT_DATA : classify(chunk, start, end)
     switch (type) {
       case TRANSPORT_DATA: {
-        const to = sender.sessions.lookUp(receiverIndex(chunk, start, type), now) ?? this.#theOther(sender)
+        const to = sender.sessions.lookUp(receiverIndex(chunk, start, type), now, end - start) ?? this.#theOther(sender)
         if (to === undefined) return from.drop('no-session')
         return this.#deliver(from, to, chunk, frame, start, end, stamped, false)
       }

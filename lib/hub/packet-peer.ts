@@ -3,7 +3,7 @@ import type { Encoding, Framing } from '../framing/framing.ts'
 import type { DropReason } from './counters.ts'
 import { observe } from './histogram.ts'
 import type { Identity } from './identity.ts'
-import { Peer, type Admitted, type DetachReason, type HubContext } from './peer.ts'
+import { Peer, type Admitted, type DetachReason, type HubContext, type PeerInfo } from './peer.ts'
 import { SendQueue, type QueueOwner } from './send-queue.ts'
 
 /** A UDP target keeps a port for each tunnel; one without keepalives is closed after this much silence where `idleTimeout` says nothing. */
@@ -75,6 +75,11 @@ export abstract class PacketPeer extends Peer implements QueueOwner {
 
   /** Tells the other side why, where it can be told, and ends the tunnel. */
   protected abstract leave (reason: DetachReason, text: string): void
+
+  override info (): PeerInfo {
+    const sentTo = [...this.identity?.sessions.traffic() ?? []].map(([{ id }, bytes]) => ({ id, bytes }))
+    return { ...super.info(), sentTo }
+  }
 
   override sweep (): void {
     const { clock, options } = this.hub

@@ -94,6 +94,11 @@ export interface PeerInfo {
   bytesOut: number
   /** Datagrams from or for this peer that went nowhere. */
   drops: number
+  /**
+   * The peers of its channel that it has WireGuard sessions with, and how many bytes of transport data it has sent to each
+   * of them: from the first session on, until the last has expired.
+   */
+  sentTo: Array<{ id: string, bytes: number }>
 }
 
 /** What all peers of a hub share. */
@@ -197,7 +202,8 @@ export abstract class Peer {
       datagramsOut: this.datagramsOut,
       bytesIn: this.bytesIn,
       bytesOut: this.bytesOut,
-      drops: this.drops
+      drops: this.drops,
+      sentTo: []
     }
   }
 }

@@ -17,6 +17,8 @@ interface Session {
   expiresAt: number
   /** Grows with each use in the table; the smallest was not used for longest. */
   lastUse: number
+  /** Of all sessions with this identity: WireGuard makes a new one every two minutes. */
+  traffic: { bytes: number }
 }
 
 /** Where an identity's datagrams go: receiver index → identity. */
@@ -29,10 +31,12 @@ export class SessionTable {
     return this.#byIndex?.size ?? 0
   }
 
-  lookUp (index: number, now: number): Identity | undefined {
+  /** @param bytes what is about to be sent there */
+  lookUp (index: number, now: number, bytes = 0): Identity | undefined {
     const session = this.#find(index, now)
     if (session === undefined) return undefined
     session.lastUse = ++this.#uses
+    session.traffic.bytes += bytes
     return session.to
   }
 
@@ -47,11 +51,17 @@ export class SessionTable {
     const toSame = [...sessions].filter(([, session]) => session.to === to)
     if (toSame.length >= MAX_SESSIONS_PER_PAIR) sessions.delete(leastUsed(toSame))
     else if (sessions.size >= MAX_SESSIONS) sessions.delete(leastUsed([...sessions]))
-    sessions.set(index, { to, expiresAt: now + SESSION_LIFETIME, lastUse: ++this.#uses })
+    const traffic = toSame[0]?.[1].traffic ?? { bytes: 0 }
+    sessions.set(index, { to, expiresAt: now + SESSION_LIFETIME, lastUse: ++this.#uses, traffic })
   }
 
   clear (): void {
     this.#byIndex = undefined
+  }
+
+  /** How many bytes were sent to each identity that there is a session with. */
+  traffic (): Map<Identity, number> {
+    return new Map([...this.#byIndex?.values() ?? []].map(({ to, traffic }) => [to, traffic.bytes]))
   }
 
   /** Drops what has expired. @returns whether any session is left */

@@ -2,7 +2,8 @@ import helmet from '@fastify/helmet'
 import type { Page } from 'playwright-core'
 import t from 'tap'
 import { skip } from '../helpers/chromium.ts'
-import { openTunnel, settle } from '../helpers/tunnel.ts'
+import { openTunnel, settle, type Tunnel } from '../helpers/tunnel.ts'
+import { initiation, response, transportData } from '../helpers/wireguard-messages.ts'
 import { startAdmin } from './admin-app.ts'
 import { faults, openPage, rowOf } from './admin-page.ts'
 
@@ -56,6 +57,28 @@ t.test('the page in Chromium', { skip }, async (t) => {
     clearInterval(traffic)
     await settle(a, b)
     await page.locator('.edge.idle').nth(1).waitFor({ state: 'attached' })
+  })
+
+  await t.test('lines between peers show who talks to whom', async (t) => {
+    const app = await startAdmin(t)
+    const tunnels = await Promise.all(['a', 'b', 'c'].map((id) => openTunnel(t, app, { id })))
+    const [a, b, c] = tunnels as [Tunnel, Tunnel, Tunnel]
+    const page = await openPage(t, app)
+    await page.locator('.edge').nth(2).waitFor({ state: 'attached' })
+    t.equal(await page.locator('.pair-edge').count(), 0)
+    a.send(initiation(1))
+    await Promise.all([b.datagrams.next(), c.datagrams.next()])
+    b.send(response(11, 1))
+    await a.datagrams.next()
+    await page.locator('.pair-edge.idle', { hasText: /a to b|b to a/ }).waitFor({ state: 'attached' })
+    t.equal(await page.locator('.pair-edge').count(), 1)
+    t.equal(await page.locator('.edge').count(), 1, "c's to the channel")
+    const traffic = setInterval(() => a.send(transportData(11, 1400)), 5)
+    t.teardown(() => clearInterval(traffic))
+    await page.locator('.pair-edge:not(.idle)', { hasText: /a to b: [\d.]+ kB\/s/ }).waitFor({ state: 'attached' })
+    clearInterval(traffic)
+    await rowOf(page, 'a').getByRole('button').click()
+    await page.getByText(/^b [\d.]+ kB$/).waitFor()
   })
 
   await t.test('what is dropped moves the other curve, and is told in words', async (t) => {

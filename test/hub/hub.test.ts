@@ -189,6 +189,26 @@ t.test('the counters add up over any traffic', async (t) => {
   t.same([datagramsIn, datagramsOut, bytesOut, attached], [stats.datagramsIn, stats.datagramsOut, stats.bytesOut, 4], 'and stay when all have left')
 })
 
+t.test('each peer is shown with what it has sent to whom', async (t) => {
+  const app = await startRelay(t)
+  const keys = ['a', 'b', 'c'].map(() => publicKey())
+  const [a, b, c] = await Promise.all(['a', 'b', 'c'].map((id, i) => openTunnel(t, app, { id, key: keys[i]! }))) as [Tunnel, Tunnel, Tunnel]
+  for (const [other, index, key] of [[b, 1, keys[1]!], [c, 2, keys[2]!]] as const) {
+    a.send(initiation(index, key))
+    await other.datagrams.next()
+    other.send(response(index + 10, index))
+    await a.datagrams.next()
+  }
+  a.send(transportData(11, 100), transportData(11, 200), transportData(12, 1000))
+  b.send(transportData(1, 50))
+  await settle(a, b, c)
+  t.same(Object.fromEntries(app.relayHub.peers().map(({ id, sentTo }) => [id, sentTo])), {
+    a: [{ id: 'b', bytes: 300 }, { id: 'c', bytes: 1000 }],
+    b: [{ id: 'a', bytes: 50 }],
+    c: [{ id: 'a', bytes: 0 }]
+  })
+})
+
 t.test('the counters that are given out are a copy', async (t) => {
   const app = await startRelay(t)
   const stats = app.relayHub.stats()

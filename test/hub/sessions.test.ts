@@ -8,6 +8,26 @@ function identity (name = 'x'): Identity {
   return new Identity(name, true, undefined)
 }
 
+t.test('what goes to an identity is summed up over its sessions, as long as there is one', async (t) => {
+  const { sessions } = identity()
+  const [b, c] = [identity('b'), identity('c')]
+  sessions.install(1, b, 0)
+  sessions.install(2, c, 0)
+  sessions.lookUp(1, 0, 1000)
+  sessions.install(3, b, 100_000)
+  sessions.lookUp(1, 100_000, 100)
+  sessions.lookUp(3, 100_000, 10)
+  sessions.lookUp(2, 100_000, 5)
+  sessions.peek(3, 100_000)
+  t.same([...sessions.traffic()], [[b, 1110], [c, 5]])
+  sessions.sweep(LIFETIME)
+  t.same([...sessions.traffic()], [[b, 1110]])
+  sessions.sweep(100_000 + LIFETIME)
+  t.same([...sessions.traffic()], [])
+  sessions.install(4, b, 400_000)
+  t.same([...sessions.traffic()], [[b, 0]])
+})
+
 t.test('a session leads to its identity until 240 s after the handshake', async (t) => {
   const { sessions } = identity()
   const b = identity()

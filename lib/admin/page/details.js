@@ -64,6 +64,7 @@ export class Details {
       Attached: `${new Date(peer.attachedAt).toLocaleString()}, ${formatDuration(now - Date.parse(peer.attachedAt))} ago`,
       In: `${formatRate(rates?.bytesIn)}, ${formatBytes(peer.bytesIn)} in all, ${formatCount(peer.datagramsIn)} datagrams`,
       Out: `${formatRate(rates?.bytesOut)}, ${formatBytes(peer.bytesOut)} in all, ${formatCount(peer.datagramsOut)} datagrams`,
+      'Has sent to': peer.sentTo.map(({ id, bytes }) => `${named(id)} ${formatBytes(bytes)}`).join(', ') || '–',
       Dropped: `${formatCount(peer.drops)} datagrams from or for it`
     }
     this.#facts.show(Object.entries(facts), ([name]) => name)

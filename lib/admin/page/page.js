@@ -6,7 +6,7 @@ import { byId, el, KeyedList, Pager, setText } from './dom.js'
 import { EventLists } from './event-lists.js'
 import { PeerTable } from './peer-table.js'
 import { DRAWN_PEERS, Picture } from './picture.js'
-import { keyOfChannel, keyOfPeer, Rates } from './rates.js'
+import { keyOfChannel, keyOfPair, keyOfPeer, Rates } from './rates.js'
 import {
   formatCount, formatPerSecond, formatRate, named, wordsOfDrop, wordsOfEnd, wordsOfRefusal
 } from './words.js'
@@ -95,7 +95,10 @@ function showChannels ({ time, total, channels }) {
   drawnRates.begin(time)
   for (const channel of channels) {
     channelRates.of(keyOfChannel(channel), channel)
-    for (const peer of channel.busiest) drawnRates.of(keyOfPeer(peer), peer)
+    for (const peer of channel.busiest) {
+      drawnRates.of(keyOfPeer(peer), peer)
+      for (const { id, bytes } of peer.sentTo) drawnRates.of(keyOfPair(peer, id), { bytesIn: bytes, bytesOut: 0, drops: 0 })
+    }
   }
   byId('channels-empty').hidden = total > 0
   picture.show(channels)

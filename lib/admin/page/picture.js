@@ -1,5 +1,5 @@
 import { el, KeyedList, setText, svg } from './dom.js'
-import { keyOfChannel, keyOfPeer } from './rates.js'
+import { keyOfChannel, keyOfPair, keyOfPeer } from './rates.js'
 import { formatCount, formatRate, named } from './words.js'
 
 const WIDTH = 360
@@ -15,7 +15,10 @@ const SMALLEST_FULL_RATE = 10_000
 /** How many peers of a channel are drawn; the others together are one. */
 export const DRAWN_PEERS = 12
 
-/** Channels in the middle of their peers, on both sides, with edges as wide as their traffic. */
+/**
+ * Channels in the middle of their peers, on both sides, with edges as wide as their traffic: from peer to peer where it is known
+ * who talks to whom, else from the peer to the channel.
+ */
 export class Picture {
   #list
   #rates
@@ -42,12 +45,14 @@ export class Picture {
     title.addEventListener('click', () => this.#onChannel(channel))
     const facts = el('p', { className: 'muted' })
     const edges = svg('g')
+    const pairs = svg('g')
     const nodes = svg('g')
     const hub = svg('circle', { class: 'hub', cx: WIDTH / 2, r: 9 })
-    const drawing = svg('svg', { role: 'img' }, edges, hub, nodes)
+    const drawing = svg('svg', { role: 'img' }, edges, pairs, hub, nodes)
     const element = el('li', { className: 'card' }, el('h3', {}, title), facts, drawing)
     const card = { element, facts, drawing, hub }
     card.edges = new KeyedList(edges, createEdge, (edge, node) => this.#updateEdge(edge, node))
+    card.pairs = new KeyedList(pairs, createPairEdge, (edge, pair) => this.#updatePairEdge(edge, pair))
     card.nodes = new KeyedList(nodes, (node) => this.#createNode(node), updateNode)
     return card
   }
@@ -62,7 +67,10 @@ export class Picture {
       nodes.map((node) => `${node.label} ${formatRate(node.rates?.bytesIn)} in ${formatRate(node.rates?.bytesOut)} out`).join(', '))
     card.hub.setAttribute('cy', height / 2)
     const placed = nodes.map((node, i) => place(node, i, nodes.length, height))
-    card.edges.show(placed, ({ key }) => key)
+    const pairs = pairsOf(placed, this.#rates)
+    const inPairs = new Set(pairs.flatMap(({ ends }) => ends))
+    card.edges.show(placed.filter((node) => !inPairs.has(node)), ({ key }) => key)
+    card.pairs.show(pairs, ({ key }) => key)
     card.nodes.show(placed, ({ key }) => key)
   }
 
@@ -84,6 +92,14 @@ export class Picture {
     element.classList.toggle('idle', !(rates?.bytesIn > 0 || rates?.bytesOut > 0))
   }
 
+  #updatePairEdge ({ element, title }, { ends: [a, b], rate, text }) {
+    const width = this.#widthOf(rate)
+    element.classList.toggle('idle', width === 0)
+    element.setAttribute('d', `M${a.x} ${a.y} C${WIDTH / 2} ${a.y} ${WIDTH / 2} ${b.y} ${b.x} ${b.y}`)
+    element.setAttribute('stroke-width', width === 0 ? IDLE_EDGE : width.toFixed(1))
+    setText(title, text)
+  }
+
   /** By the square root: what has a hundredth of the traffic can still be seen. */
   #widthOf (rate = 0) {
     return rate === 0 ? 0 : Math.max(IDLE_EDGE, MAX_EDGE * Math.sqrt(rate / this.#fullRate))
@@ -93,6 +109,11 @@ export class Picture {
 function createEdge () {
   const [into, out] = [svg('path'), svg('path')]
   return { element: svg('g', { class: 'edge' }, into, out), into, out }
+}
+
+function createPairEdge () {
+  const title = svg('title')
+  return { element: svg('path', { class: 'pair-edge' }, title), title }
 }
 
 function draw (path, x, peerY, centreY, width, name, side) {
@@ -125,6 +146,27 @@ function nodesOf (channel, rates) {
   const rest = (name) => nodes.reduce((sum, node) => sum - (node.rates?.[name] ?? 0), all?.[name] ?? 0)
   const restRates = { bytesIn: Math.max(0, rest('bytesIn')), bytesOut: Math.max(0, rest('bytesOut')) }
   return [...nodes, { peer: undefined, key: 'others', label: `${formatCount(others)} more`, rates: restRates }]
+}
+
+/** The pairs of drawn peers that have a session, in channels where that is not plain to see anyway. */
+function pairsOf (nodes, rates) {
+  if (nodes.length < 3) return []
+  const byId = new Map(nodes.filter(({ peer }) => peer !== undefined).map((node) => [node.peer.id, node]))
+  const pairs = new Map()
+  for (const from of byId.values()) {
+    for (const { id } of from.peer.sentTo) {
+      const to = byId.get(id)
+      if (to === undefined) continue
+      const ends = from.key < to.key ? [from, to] : [to, from]
+      const key = JSON.stringify(ends.map((end) => end.key))
+      const rate = rates.get(keyOfPair(from.peer, id))?.bytesIn ?? 0
+      const pair = pairs.get(key) ?? { key, ends, rate: 0, text: '' }
+      pair.rate += rate
+      pair.text += `${from.label} to ${to.label}: ${formatRate(rate)}\n`
+      pairs.set(key, pair)
+    }
+  }
+  return [...pairs.values()]
 }
 
 /** The first half on the left side, the others on the right one. */

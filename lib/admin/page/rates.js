@@ -40,4 +40,7 @@ export class Rates {
 
 export const keyOfChannel = ({ kind, scope, name }) => JSON.stringify([kind, scope, name])
 
+/** Of what a peer sends to another one. */
+export const keyOfPair = (peer, id) => JSON.stringify([keyOfPeer(peer), id])
+
 export const keyOfPeer = ({ channel, id, attachedAt }) => JSON.stringify([channel.kind, channel.scope, channel.name, id, attachedAt])
