@@ -1,5 +1,5 @@
 const MAX_BYTES = 256 * 1024
-const MAX_DATAGRAMS = 512
+export const MAX_DATAGRAMS = 512
 
 /** Datagrams that came together, one behind the other in one piece of memory. */
 interface Run {

@@ -1,20 +1,11 @@
 import { execFile } from 'node:child_process'
 import { once } from 'node:events'
+import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { startUnpinned } from './process.js'
 import { hasProgram } from './programs.js'
 
-// The control socket of a WireGuard interface lies in /var/run/wireguard: each namespace has one of its own. Linux may copy
-// ip_forward from the first namespace, but these hosts shall reach each other in no other way than was made for them.
-const SET_UP = `
-  set -e
-  mkdir -p /var/run/wireguard
-  mount -t tmpfs tmpfs /var/run/wireguard
-  ip link set lo up
-  [ "$(cat /proc/sys/net/ipv4/ip_forward)" = 0 ] || echo 0 > /proc/sys/net/ipv4/ip_forward
-  echo ready
-  exec sleep infinity
-`
+const SET_UP = fileURLToPath(new URL('../../test/helpers/namespace.sh', import.meta.url))
 
 // A bench that is killed leaves nothing behind: a namespace goes with the last process in it.
 const dieWithParent = ['setpriv', '--pdeathsig', 'KILL']
@@ -39,7 +30,7 @@ export class Namespace {
 
   static async create () {
     const namespace = new Namespace()
-    namespace.#holder = startUnpinned([...dieWithParent, 'unshare', '--net', '--mount', 'sh', '-c', SET_UP], { stdio: ['ignore', 'pipe', 'inherit'] })
+    namespace.#holder = startUnpinned([...dieWithParent, 'unshare', '--net', '--mount', 'sh', SET_UP], { stdio: ['ignore', 'pipe', 'inherit'] })
     await once(namespace.#holder.stdout, 'data')
     return namespace
   }

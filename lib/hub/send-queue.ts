@@ -1,16 +1,13 @@
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { Encoding } from '../framing/framing.ts'
-import { WaitQueue, type Taken } from '../wait-queue.ts'
+import { MAX_DATAGRAMS, WaitQueue, type Taken } from '../wait-queue.ts'
 import { isPlain } from './plain-socket.ts'
 import { isShared } from './shared-reads.ts'
 import { stagingFor, writeStaged } from './staging.ts'
 
 /** In what portions datagrams wait, and are handed to the socket that takes something again, in bytes. */
 const WRITE_SIZE = 64 * 1024
-
-/** How many datagrams wait as one, at most: no more could. */
-const MAX_RUN = 512
 
 /** Room for so many pieces is kept for the next chunk. */
 const MAX_KEPT_PIECES = 2048
@@ -218,7 +215,7 @@ export class SendQueue {
     for (let from = 0; from < count;) {
       let to = from + 1
       // Of what is dropped later some memory stays until the rest has gone.
-      for (let size = this.#sizeOf(from); to < count && to - from < MAX_RUN && (size += this.#sizeOf(to)) <= WRITE_SIZE;) to++
+      for (let size = this.#sizeOf(from); to < count && to - from < MAX_DATAGRAMS && (size += this.#sizeOf(to)) <= WRITE_SIZE;) to++
       const bytes = Buffer.allocUnsafeSlow(this.#joinedSize(from, to))
       const ends: number[] = []
       const length = this.#join(from, to, bytes, ends)

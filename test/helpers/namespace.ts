@@ -1,23 +1,14 @@
 import { execFile, execFileSync } from 'node:child_process'
 import { accessSync, constants } from 'node:fs'
 import { delimiter, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { plainEnvironment, Program } from './program.ts'
 
 // Everything that runs in a namespace dies with the process that started it, even when that is killed. The
 // namespace has no name and is held by a process only, so it goes as well and nothing can be left behind.
 const DIE_WITH_PARENT = ['setpriv', '--pdeathsig', 'KILL'] as const
 
-// A wireguard interface's control socket lies in /var/run/wireguard: with a directory of its own, each namespace
-// can have a wg0. Linux may copy ip_forward from the first namespace, so it is switched off.
-const SET_UP = `
-  set -e
-  mkdir -p /var/run/wireguard
-  mount -t tmpfs tmpfs /var/run/wireguard
-  ip link set lo up
-  [ "$(cat /proc/sys/net/ipv4/ip_forward)" = 0 ] || echo 0 > /proc/sys/net/ipv4/ip_forward
-  echo ready
-  exec sleep infinity
-`
+const SET_UP = fileURLToPath(new URL('namespace.sh', import.meta.url))
 
 /** Why namespaces with WireGuard cannot be had here; undefined if they can. */
 export function missingForNamespaces (commands: string[]): string | undefined {
@@ -61,7 +52,7 @@ export class Namespace {
 
   static async create (name: string): Promise<Namespace> {
     const holder = new Program(DIE_WITH_PARENT[0], [
-      ...DIE_WITH_PARENT.slice(1), 'unshare', '--net', '--mount', 'sh', '-c', SET_UP
+      ...DIE_WITH_PARENT.slice(1), 'unshare', '--net', '--mount', 'sh', SET_UP
     ], { name: `namespace ${name}` })
     await holder.line((line) => line === 'ready', 10_000)
     return new Namespace(name, holder)

@@ -96,7 +96,7 @@ export class Picture {
     const width = this.#widthOf(rate)
     element.classList.toggle('idle', width === 0)
     element.setAttribute('d', `M${a.x} ${a.y} C${WIDTH / 2} ${a.y} ${WIDTH / 2} ${b.y} ${b.x} ${b.y}`)
-    element.setAttribute('stroke-width', width === 0 ? IDLE_EDGE : width.toFixed(1))
+    setWidth(element, width)
     setText(title, text)
   }
 
@@ -122,6 +122,10 @@ function draw (path, x, peerY, centreY, width, name, side) {
   const [y, hubY] = [peerY + offset, centreY + offset]
   path.setAttribute('class', width === 0 ? 'none' : name)
   path.setAttribute('d', `M${x} ${y} C${middle} ${y} ${middle} ${hubY} ${WIDTH / 2} ${hubY}`)
+  setWidth(path, width)
+}
+
+function setWidth (path, width) {
   path.setAttribute('stroke-width', width === 0 ? IDLE_EDGE : width.toFixed(1))
 }
 
