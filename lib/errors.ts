@@ -68,7 +68,12 @@ export const errors = {
 /** The code of an error of this package. */
 export type RelayErrorCode = keyof typeof errors
 
+/** Whether `code` is one of these. */
+export function isRelayErrorCode (code: string | undefined): code is RelayErrorCode {
+  return code !== undefined && Object.hasOwn(errors, code)
+}
+
 /** Whether `error` is one of these, also where an app has thrown it. */
 export function isRelayError (error: unknown): error is FastifyError {
-  return error instanceof Error && Object.hasOwn(errors, (error as Partial<FastifyError>).code ?? '')
+  return error instanceof Error && isRelayErrorCode((error as Partial<FastifyError>).code)
 }

@@ -6,7 +6,7 @@ import fp from 'fastify-plugin'
 import { errors } from './errors.ts'
 import { hubOptionsIn, optionError, type HubOptions } from './options.ts'
 import type { RelayHub } from './hub/hub.ts'
-import { defineRelayRoute, kRelayRoute, type RelayMethod, type RelayRouteOptions } from './relay-route.ts'
+import { defineRelayRoute, kRelayRoute, type RelayRouteConfig, type RelayMethod, type RelayRouteOptions } from './relay-route.ts'
 import { RelayServer } from './relay-server.ts'
 
 /** The plugin's options: those of the hub, and with `path` those of one relay route. */
@@ -61,9 +61,11 @@ function decorate (fastify: FastifyInstance, server: RelayServer): void {
     defineRelayRoute(this, server, path, options)
     return this
   } as FastifyInstance['relay'])
-  fastify.addHook('onRoute', ({ url, method, config, constraints }) => {
-    const isRelay = (config as { [kRelayRoute]?: true } | undefined)?.[kRelayRoute] === true
-    if ([method].flat().includes('GET')) server.routes.add(url, constraints, isRelay)
+  fastify.addHook('onRoute', (options) => {
+    const { url, method, config, constraints } = options
+    const define = (config as RelayRouteConfig | undefined)?.[kRelayRoute]
+    define?.(options)
+    if ([method].flat().includes('GET')) server.routes.add(url, constraints, define !== undefined)
   })
 }
 

@@ -1,7 +1,7 @@
 import { Http2ServerRequest } from 'node:http2'
 import { inspect } from 'node:util'
 import type {
-  ContextConfigDefault, FastifyBaseLogger, FastifyInstance, FastifyReply, FastifyRequest, FastifySchema, FastifyTypeProvider,
+  ContextConfigDefault, FastifyBaseLogger, FastifyError, FastifyInstance, FastifyReply, FastifyRequest, FastifySchema, FastifyTypeProvider,
   FastifyTypeProviderDefault, RawReplyDefaultExpression, RawRequestDefaultExpression, RawServerBase, RawServerDefault,
   RouteGenericInterface, RouteOptions, RouteShorthandOptions
 } from 'fastify'
@@ -20,6 +20,7 @@ import type { Admitted } from './hub/peer.ts'
 import { hubOptionsIn, optionError, readList } from './options.ts'
 import { printable } from './printable.ts'
 import type { RelayServer } from './relay-server.ts'
+import { shownId } from './request-id.ts'
 import { closeTarget, framingsFor, RouteTarget } from './target/route-target.ts'
 import type { Target } from './target/target.ts'
 import { MAX_DATAGRAM_SIZE } from './wireguard.ts'
@@ -103,14 +104,19 @@ export interface RelayMethod<
   ): FastifyInstance<RawServer, RawRequest, RawReply, Logger, TypeProvider>
 }
 
-/** Marks relay routes in their `config`, for the `onRoute` hook that sees their full URL. */
+/** Marks relay routes in their `config`, for the `onRoute` hook that sees their full URL, and the options that Fastify keeps. */
 export const kRelayRoute = Symbol('fastify-spanza-relay.route')
+
+export interface RelayRouteConfig {
+  [kRelayRoute]?: (options: RouteOptions) => void
+}
 
 /** Defines the route `path` in the scope `fastify`. */
 export function defineRelayRoute (fastify: FastifyInstance, server: RelayServer, path: string, options: RelayRouteOptions = {}): void {
   const [misplaced] = hubOptionsIn(options)
   if (misplaced !== undefined) throw optionError(misplaced, 'given when registering: it belongs to the hub', options[misplaced as keyof typeof options])
-  const { hosts, origins, protocols, framings, scope, identify, target, webSockets, perMessageDeflate, proxyProtocol, plain, onRequest, config, ...routeOptions } = options
+  const { hosts, origins, protocols, framings, scope, identify, target, webSockets, perMessageDeflate, proxyProtocol, plain, onRequest, onError, config, ...routeOptions } = options
+  let kept: RouteOptions | undefined
   const route = new RelayRoute(
     fastify, server, { hosts, origins, protocols, framings, scope, identify, target, webSockets, perMessageDeflate, proxyProtocol, plain } as RelayOptions, options.constraints)
   server.http2?.announce()
@@ -120,10 +126,19 @@ export function defineRelayRoute (fastify: FastifyInstance, server: RelayServer,
     url: path,
     // A HEAD is not an upgrade, and would be the app's own to define.
     exposeHeadRoute: false,
-    config: Object.assign({}, config, { [kRelayRoute]: true }),
+    config: Object.assign({}, config, { [kRelayRoute]: (options) => { kept = options } } satisfies RelayRouteConfig),
     onRequest: [async (request, reply) => route.checkRequest(request, reply), ...[onRequest ?? []].flat()],
+    onError: [async (request, _reply, error) => route.noteError(request, error), ...[onError ?? []].flat()],
     handler: async (request, reply) => await route.handle(request, reply)
   })
+  // Behind those that onRoute hooks of the app have added. Fastify reads the list later, in preReady.
+  kept!.onSend = [...[kept!.onSend ?? []].flat(), (request, reply, payload, done) => {
+    try {
+      if (!route.open(request, reply)) done(null, payload)
+    } catch (error) {
+      done(error as Error)
+    }
+  }]
 }
 
 /** Admission on one relay route. */
@@ -169,7 +184,7 @@ class RelayRoute {
   checkRequest (request: FastifyRequest, reply: FastifyReply): void {
     try {
       const handshake = Handshake.of(request.raw)
-      if (handshake === undefined && this.#options.plain !== undefined) return
+      if (this.#options.plain !== undefined && (handshake === undefined || asksForNothing(handshake))) return handshake?.ignore()
       if (handshake === undefined) throw new errors.FST_RELAY_UPGRADE_REQUIRED(this.#protocols.join(', '))
       const isWebSocket = this.#protocolOf(handshake) === 'websocket' && handshake.asksForWebSocket
       if (isWebSocket) raise(checkOpeningHandshake(request.headers, handshake.httpVersion === '1.1'))
@@ -192,8 +207,39 @@ class RelayRoute {
       this.#prepareRefusal(request, reply, error)
       throw error
     }
-    // Either the socket is a tunnel now, or the deadline has answered or the client has left while something was waited for.
-    return reply.hijack()
+    // Undefined is a reply without content: its hooks run, and `open` is the last of them. Otherwise the deadline has answered, or the
+    // client has left, while something was waited for.
+    return handshake.isOpen ? undefined : reply.hijack()
+  }
+
+  /**
+   * Opens the tunnel, where the reply that is about to be sent stands for one.
+   * @returns whether there is nothing left for Fastify to send
+   */
+  open (request: FastifyRequest, reply: FastifyReply): boolean {
+    const handshake = Handshake.of(request.raw)
+    const opening = handshake?.takeOpening()
+    if (handshake === undefined || opening === undefined) return false
+    try {
+      if (handshake.isOpen) opening.open()
+      else opening.giveUp()
+    } catch (error) {
+      opening.giveUp()
+      this.#prepareRefusal(request, reply, error)
+      throw error
+    }
+    reply.hijack()
+    return true
+  }
+
+  /** Takes note of what hooks, and the relay itself, have thrown. */
+  noteError (request: FastifyRequest, error: FastifyError): void {
+    const handshake = Handshake.of(request.raw)
+    // Also what a hook has thrown that saw the answer.
+    handshake?.takeOpening()?.giveUp()
+    handshake?.note(error)
+    // They say all in words, and come in floods.
+    if (isRelayError(error) && (error.statusCode! < 500 || error.statusCode === 503)) delete error.stack
   }
 
   async #admit (handshake: Handshake, request: FastifyRequest, reply: FastifyReply): Promise<void> {
@@ -205,18 +251,20 @@ class RelayRoute {
     const identified = await this.#options.identify?.call(this.#fastify, request)
     if (!handshake.isOpen) return
     const admitted = this.#admitted(request, handshake, protocol, agreement, readIdentity(identified), target !== undefined)
-    this.#checkLast(reply, admitted)
-    if (target === undefined) return this.#attach(handshake, request, reply, agreement, admitted)
-    const connected = await this.#target!.connect(target, request, this.#server.hub.options.handshakeTimeout)
-    try {
-      if (!handshake.isOpen) return closeTarget(connected)
-      // Others may have taken the room meanwhile.
-      this.#checkLast(reply, admitted)
-      this.#attach(handshake, request, reply, agreement, { ...admitted, target: connected })
-    } catch (error) {
-      closeTarget(connected)
-      throw error
-    }
+    checkHeaders(reply)
+    this.#server.hub.checkRoom(admitted)
+    const connected = target && await this.#target!.connect(target, request, this.#server.hub.options.handshakeTimeout)
+    const complete = connected === undefined ? admitted : { ...admitted, target: connected }
+    if (!handshake.isOpen) return closeUnused(complete)
+    handshake.prepare({
+      open: () => {
+        checkHeaders(reply)
+        // Others may have taken the room meanwhile.
+        this.#server.hub.checkRoom(complete, true)
+        this.#attach(handshake, request, reply, agreement, complete)
+      },
+      giveUp: () => closeUnused(complete)
+    })
   }
 
   #agree (handshake: Handshake, protocol: ProtocolName, target: Target | undefined): Agreement {
@@ -249,6 +297,7 @@ class RelayRoute {
       context,
       address,
       client: address && limitKey(address),
+      requestId: shownId(request),
       protocol,
       httpVersion,
       framing,
@@ -257,14 +306,7 @@ class RelayRoute {
     }
   }
 
-  /** What is left to refuse for. */
-  #checkLast (reply: FastifyReply, admitted: Admitted): void {
-    const [invalid] = findInvalidHeaders(reply.getHeaders())
-    if (invalid !== undefined) throw new errors.FST_RELAY_ANSWER_HEADER(invalid)
-    this.#server.hub.checkRoom(admitted)
-  }
-
-  /** In the same turn of the event loop as `#checkLast`. */
+  /** In the same turn of the event loop as the last `checkRoom`. */
   #attach (handshake: Handshake, request: FastifyRequest, reply: FastifyReply, agreement: Agreement, admitted: Admitted): void {
     this.#checkProxy(request, admitted.address)
     const { webSocket, answerHeaders } = agreement
@@ -285,7 +327,7 @@ class RelayRoute {
       onOpen: ({ webSocket, tunnel }) => {
         try {
           // Others may have taken the room meanwhile.
-          if (isLater) hub.checkRoom(admitted)
+          if (isLater) hub.checkRoom(admitted, true)
         } catch (error) {
           closeWebSocket(webSocket, closeCodes.tryAgainLater, (error as Error).message)
           return closeUnused(admitted)
@@ -340,6 +382,17 @@ class RelayRoute {
 
 /** Refusals that name what the client may ask for instead. */
 const asksForUpgrade = new Set(['FST_RELAY_UPGRADE_REQUIRED', 'FST_RELAY_PROTOCOL', 'FST_RELAY_WEBSOCKET_VERSION'])
+
+/** @throws FST_RELAY_ANSWER_HEADER for a header that cannot be sent */
+function checkHeaders (reply: FastifyReply): void {
+  const [invalid] = findInvalidHeaders(reply.getHeaders())
+  if (invalid !== undefined) throw new errors.FST_RELAY_ANSWER_HEADER(printable(invalid))
+}
+
+/** Whether it offers only protocols that are none of a relay's, as `h2c`: such an offer may be ignored (RFC 9110, section 7.8). */
+function asksForNothing ({ asked, httpVersion }: Handshake): boolean {
+  return httpVersion === '1.1' && chooseProtocol(asked, protocolNames) === undefined
+}
 
 function raise (error: Error | undefined): void {
   if (error !== undefined) throw error

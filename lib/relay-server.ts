@@ -15,6 +15,8 @@ import { WebSocketServers } from './entrance/websocket.ts'
 import { errors } from './errors.ts'
 import { RelayHub } from './hub/hub.ts'
 import type { HubOptions } from './options.ts'
+import { printable } from './printable.ts'
+import { shownId } from './request-id.ts'
 
 /** What Node keeps of a request's headers where the server's `maxHeadersCount` is not set: its limit of 2000 counts names and values. */
 const DEFAULT_MAX_HEADERS = 1000
@@ -25,6 +27,8 @@ interface Unfinished {
   address: string | undefined
   /** Called when the handshake has finished; undefined until the limits have been asked. */
   release: (() => void) | undefined
+  /** The id that Fastify has given the request. */
+  requestId: string | undefined
   /** When it began, by `performance.now()`. */
   since: number
 }
@@ -51,7 +55,7 @@ export class RelayServer implements Claimant, Http2Claimant {
   /** @throws FST_RELAY_OPTION */
   constructor (fastify: FastifyInstance, options: HubOptions) {
     this.#fastify = fastify
-    this.hub = new RelayHub(options, fastify.log, refusedConnections(fastify.server))
+    this.hub = new RelayHub(options, fastify.log, refusedConnections(fastify.server), fastify.initialConfig.requestIdLogLabel)
     this.#limits = new HandshakeLimits(this.hub.options, performance.now())
     this.routes = new RelayRoutes(fastify)
     this.#releaseClaim = claimUpgrades(fastify.server as Server, this)
@@ -90,7 +94,7 @@ export class RelayServer implements Claimant, Http2Claimant {
     // That wrapper repeats the socket's errors, and nobody else listens.
     if (stream !== socket) stream.on('error', () => {})
     const handshake: Handshake = new Http1Handshake(request, socket, head, (refusal) => this.#settled(handshake, refusal))
-    this.#handshakes.set(handshake, { address: canonicalAddress(socket.remoteAddress), release: undefined, since: performance.now() })
+    this.#handshakes.set(handshake, { address: canonicalAddress(socket.remoteAddress), release: undefined, requestId: undefined, since: performance.now() })
     // Who has reset the connection has no address any more, and would pass for a client on a unix socket.
     if (socket.remoteAddress === undefined && socket.localAddress !== undefined) {
       socket.destroy()
@@ -108,7 +112,7 @@ export class RelayServer implements Claimant, Http2Claimant {
       if (refusal === undefined) this.http2!.hold(request.stream)
       this.#settled(handshake, refusal)
     })
-    this.#handshakes.set(handshake, { address: canonicalAddress(request.socket.remoteAddress), release: undefined, since: performance.now() })
+    this.#handshakes.set(handshake, { address: canonicalAddress(request.socket.remoteAddress), release: undefined, requestId: undefined, since: performance.now() })
     this.#dispatch(handshake)
   }
 
@@ -136,6 +140,7 @@ export class RelayServer implements Claimant, Http2Claimant {
     const handshake = Handshake.of(request.raw)
     const unfinished = handshake && this.#handshakes.get(handshake)
     if (handshake === undefined || unfinished === undefined || unfinished.release !== undefined) return true
+    unfinished.requestId = shownId(request)
     unfinished.address = canonicalAddress(request.ip) ?? unfinished.address
     const begun = this.#limits.begin(unfinished.address, performance.now())
     if (typeof begun !== 'function') {
@@ -147,12 +152,13 @@ export class RelayServer implements Claimant, Http2Claimant {
   }
 
   #settled (handshake: Handshake, refusal: Refusal | undefined): void {
-    const { address, release, since } = this.#handshakes.get(handshake)!
+    const { address, release, requestId, since } = this.#handshakes.get(handshake)!
     release?.()
     this.hub.handshakeEnded(performance.now() - since)
     this.#handshakes.delete(handshake)
     if (refusal === undefined) return
-    this.hub.refused({ ...refusal, address, path: pathOf(handshake.request.url!) })
+    const { request } = handshake
+    this.hub.refused({ ...refusal, address, path: printable(this.routes.patternOf(request) ?? pathOf(request.url!)) }, requestId)
   }
 
   #close (): Promise<void> {

@@ -47,8 +47,8 @@ export function selectPeers (peers: PeerInfo[], { search = '', id, channel, scop
   const needle = search.toLowerCase()
   const selected = peers.filter((peer) =>
     (kind === undefined || peer.channel.kind === kind) &&
-    (scope === undefined || printable(peer.channel.scope) === scope) &&
-    (channel === undefined || printable(peer.channel.name) === channel) &&
+    (scope === undefined || nameOf(peer.channel.scope) === scope) &&
+    (channel === undefined || nameOf(peer.channel.name) === channel) &&
     (id === undefined || printable(peer.id) === id) &&
     (needle === '' || textOf(peer).includes(needle)))
   return sort === undefined ? selected : selected.sort(orders[sort])
@@ -76,8 +76,8 @@ export function viewChannel (members: PeerInfo[], busiest: number): ChannelView 
   const { kind, scope, name } = members[0]!.channel
   const view: ChannelView = {
     kind,
-    scope: printable(scope),
-    name: printable(name),
+    scope: nameOf(scope),
+    name: nameOf(name),
     peers: members.length,
     datagramsIn: 0,
     datagramsOut: 0,
@@ -95,7 +95,7 @@ export function viewChannel (members: PeerInfo[], busiest: number): ChannelView 
 export function viewPeer ({ context, ...peer }: PeerInfo): PeerView {
   const { kind, scope, name } = peer.channel
   const sentTo = peer.sentTo.toSorted((a, b) => b.bytes - a.bytes).slice(0, SHOWN_PARTNERS).map(({ id, bytes }) => ({ id: printable(id), bytes }))
-  return { ...peer, id: printable(peer.id), channel: { kind, scope: printable(scope), name: printable(name) }, sentTo }
+  return { ...peer, id: printable(peer.id), channel: { kind, scope: nameOf(scope), name: nameOf(name) }, sentTo }
 }
 
 export function viewRefusal ({ message, path, ...refusal }: RefusalInfo): RefusalInfo {
@@ -104,6 +104,11 @@ export function viewRefusal ({ message, path, ...refusal }: RefusalInfo): Refusa
 
 function bytes ({ bytesIn, bytesOut }: PeerInfo): number {
   return bytesIn + bytesOut
+}
+
+/** The whole of a name that clients may have chosen: cut, two of them could look like one. */
+function nameOf (text: string): string {
+  return printable(text, Infinity)
 }
 
 /** What a search goes through. */

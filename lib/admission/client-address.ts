@@ -7,7 +7,8 @@ import { printable } from '../printable.ts'
 const V4_MAPPED = '::ffff:'
 
 /**
- * The client's address as Fastify's `trustProxy` gives it, IPv4-mapped IPv6 addresses as IPv4.
+ * The client's address as Fastify's `trustProxy` gives it, without a port, brackets and quotes; IPv4-mapped IPv6 addresses as
+ * IPv4.
  * @param ip `request.ip`, which may be anything that a trusted proxy has sent
  * @returns undefined on a unix socket, which has no addresses
  * @throws FST_RELAY_CLIENT_ADDRESS when it is not an address
@@ -25,8 +26,21 @@ export function canonicalAddress (ip: string | undefined): string | undefined {
   // As nearly every address comes. Node takes no other spelling of IPv4 than this one.
   const v4 = ip.startsWith(V4_MAPPED) ? ip.slice(V4_MAPPED.length) : ip
   if (isIPv4(v4)) return v4
-  if (!isIPv6(ip)) return undefined
-  // The zone of a link-local address names an interface of this host.
+  if (isIPv6(ip)) return canonicalV6(ip)
+  const { quoted = ip } = /^"(?<quoted>.*)"$/.exec(ip)?.groups ?? {}
+  const { v4: node = '', v6 = '' } = nodeName.exec(quoted)?.groups ?? {}
+  if (isIPv4(node)) return node
+  return isIPv6(v6) ? canonicalV6(v6) : undefined
+}
+
+/**
+ * How an address stands beside a port, as Azure's gateways and IIS send it in X-Forwarded-For. Its form is that of `Forwarded`
+ * (RFC 7239, section 6): IPv6 in brackets, the whole in quotes where it has a colon. Words, as `unknown`, are no addresses.
+ */
+const nodeName = /^(?:(?<v4>[\d.]+)|\[(?<v6>[^\]]+)\])(?::\d{1,5})?$/
+
+/** The zone of a link-local address names an interface of this host. */
+function canonicalV6 (ip: string): string {
   const [address] = ip.split('%', 1)
   return ipaddr.process(address!).toString()
 }

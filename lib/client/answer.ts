@@ -34,7 +34,7 @@ export function readAgreement ({ framings, maxPacketSize }: ConnectPlan, headers
 
 /** A header's value for a message: without control characters, and not too long. */
 export function shown (value: string | string[] | undefined): string {
-  return printable(String(value)).slice(0, 100)
+  return printable(String(value), 100)
 }
 
 function readMaxPacket (value: string | string[] | undefined): number {

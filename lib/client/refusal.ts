@@ -52,7 +52,7 @@ export function refusalOf ({ statusCode = 0, statusMessage, headers }: Refusal, 
     location === undefined ? '' : `, to ${location}`
   ].join('')
   const retryAfter = readRetryAfter(headers['retry-after'])
-  const error = errors.FST_RELAY_REFUSED(statusCode, printable(text).slice(0, MAX_TEXT_LENGTH)) as RelayRefusedError
+  const error = errors.FST_RELAY_REFUSED(statusCode, printable(text, MAX_TEXT_LENGTH)) as RelayRefusedError
   error.statusCode = statusCode
   if (code !== undefined) error.relayCode = code
   if (retryAfter !== undefined) error.retryAfter = retryAfter
@@ -68,7 +68,7 @@ function readBody (body: Buffer): { code?: string, message?: string } {
     return {} // a proxy's page, most likely: the status has to do
   }
   return {
-    ...(typeof value?.code === 'string' ? { code: printable(value.code).slice(0, MAX_TEXT_LENGTH) } : {}),
+    ...(typeof value?.code === 'string' ? { code: printable(value.code, MAX_TEXT_LENGTH) } : {}),
     ...(typeof value?.message === 'string' ? { message: value.message } : {})
   }
 }

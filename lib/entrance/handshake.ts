@@ -4,6 +4,7 @@ import type { Duplex } from 'node:stream'
 import type { FastifyError } from 'fastify'
 import { errors } from '../errors.ts'
 import type { HttpVersion } from '../hub/peer.ts'
+import { printable } from '../printable.ts'
 import type { OpenWebSocket, WebSocketSettings } from './websocket.ts'
 
 /** What the handshakes of both versions of HTTP have in common. */
@@ -33,10 +34,21 @@ const withheldHeader = /^(?:connection|upgrade|content-.*|transfer-encoding|trai
 export interface Refusal {
   /** The HTTP status that was sent; 499 where the client left before any. */
   statusCode: number
-  /** The code of the error of this package that was the reason; undefined where a hook of the app refused. */
+  /** The code of the error that was the reason, this package's or the app's; undefined where a hook replied without one. */
   code: string | undefined
   /** That error in words. */
   message: string | undefined
+}
+
+/** What a handshake is refused for: an error of ours, or whatever a hook of the app has thrown. */
+export type Reason = { readonly code?: unknown, readonly message?: unknown }
+
+/** A tunnel that only has to be opened: one of the two is called. */
+export interface Opening {
+  /** Throws what is to be answered instead. */
+  open: () => void
+  /** Lets go of what was held for the tunnel. */
+  giveUp: () => void
 }
 
 /** Header fields as a reply of Fastify has them. */
@@ -58,7 +70,9 @@ export abstract class Handshake {
   abstract readonly asksForWebSocket: boolean
   protected response: HandshakeResponse | undefined
   #deadline: NodeJS.Timeout | undefined
-  #reason: FastifyError | undefined
+  #reason: Reason | undefined
+  #opening: Opening | undefined
+  #isIgnored = false
   #settle: ((refusal: Refusal | undefined) => void) | undefined
 
   /**
@@ -99,8 +113,27 @@ export abstract class Handshake {
   }
 
   /** Notes why the handshake is being refused, for counters and log; the answer itself goes through the app's error handler. */
-  note (reason: FastifyError): void {
+  note (reason: Reason): void {
     this.#reason = reason
+  }
+
+  /** Notes that all is agreed on, and how to open the tunnel: that waits for the hooks that see the answer before it is sent. */
+  prepare (opening: Opening): void {
+    this.#opening = opening
+  }
+
+  /** What `prepare` has noted, once. The handshake's end gives up what has not been taken. */
+  takeOpening (): Opening | undefined {
+    const opening = this.#opening
+    this.#opening = undefined
+    return opening
+  }
+
+  /** Takes the request for one that asks for no upgrade (RFC 9110, section 7.8): what answers it may take its time. */
+  ignore (): void {
+    this.#isIgnored = true
+    clearTimeout(this.#deadline)
+    delete (this.request as HandshakeRequest)[kHandshake]
   }
 
   /** Answers a handshake whose hooks still run; what they answer later is ignored. */
@@ -153,8 +186,10 @@ export abstract class Handshake {
     this.refused(this.response!.statusCode, this.#reason)
   }
 
-  protected refused (statusCode: number, reason: FastifyError | undefined): void {
-    this.#finish({ statusCode, code: reason?.code, message: reason?.message })
+  protected refused (statusCode: number, reason: Reason | undefined): void {
+    if (this.#isIgnored) return this.#finish(undefined)
+    const { code, message } = reason ?? {}
+    this.#finish({ statusCode, code: shown(code), message: shown(message) })
   }
 
   /** The answer Fastify would give for this error, where Fastify cannot be asked. */
@@ -183,8 +218,13 @@ export abstract class Handshake {
     clearTimeout(this.#deadline)
     const settle = this.#settle
     this.#settle = undefined
+    this.takeOpening()?.giveUp()
     settle?.(refusal)
   }
+}
+
+function shown (text: unknown): string | undefined {
+  return typeof text === 'string' ? printable(text) : undefined
 }
 
 /** The header `Retry-After` where the status asks for one. */

@@ -1,5 +1,6 @@
 import { STATUS_CODES, ServerResponse, type IncomingMessage, type OutgoingHttpHeaders } from 'node:http'
 import type { Socket } from 'node:net'
+import type { FastifyError } from 'fastify'
 import { errors } from '../errors.ts'
 import { endAndLinger } from '../linger.ts'
 import { prepareTcp } from '../tcp-socket.ts'
@@ -18,6 +19,8 @@ export class Http1Handshake extends Handshake {
   readonly #socket: Socket
   /** Whether it is up to a WebSocket server what becomes of it. */
   #isWithServer = false
+  /** Whether Node has told that the response has ended. */
+  #hasAnswered = false
 
   /**
    * @param onSettled called once: with undefined after the 101, else with the refusal
@@ -115,13 +118,22 @@ export class Http1Handshake extends Handshake {
   /** The new owner adds its listeners in this same turn of the event loop. */
   #handOver (): void {
     const socket = this.#socket
-    this.response!.detachSocket(socket)
+    const response = this.response!
+    response.detachSocket(socket)
     this.opened()
     socket.off('error', this.#onError)
     socket.off('close', this.#onClose)
     socket.off('end', this.#onEnd)
     socket.off('drain', this.#onDrain)
-    this.response!.off('finish', this.#onAnswered)
+    response.off('finish', this.#onAnswered)
+    // The response ends with the tunnel, as over HTTP/2; Fastify then runs `onResponse`. Where nobody listens it is not kept for that.
+    if (response.listenerCount('finish') + response.listenerCount('close') > 0) {
+      response.statusCode = 101
+      socket.once('close', () => {
+        response.emit('finish')
+        response.emit('close')
+      })
+    }
     // As those of an HTTP server are; an HTTPS server's would end with the other side.
     socket.allowHalfOpen = true
     socket.setTimeout(0)
@@ -140,11 +152,20 @@ export class Http1Handshake extends Handshake {
   /** Lets `request.signal` and `onRequestAbort` know when the client leaves while hooks run. */
   readonly #onClose = (): void => {
     this.request.destroy()
-    if (this.isSettled) return
-    // The app's own server may have refused by its options, which it does itself.
-    const wasRefused = this.#isWithServer && this.#socket.writableEnded
-    if (wasRefused) this.refused(400, new errors.FST_RELAY_WEBSOCKET_SERVER())
-    else this.refused(499, new errors.FST_RELAY_CLIENT_GONE())
+    if (!this.isSettled) {
+      // The app's own server may have refused by its options, which it does itself.
+      const wasRefused = this.#isWithServer && this.#socket.writableEnded
+      if (wasRefused) this.#leave(400, new errors.FST_RELAY_WEBSOCKET_SERVER())
+      else this.#leave(499, new errors.FST_RELAY_CLIENT_GONE())
+    }
+    // Of an answer that was never sent whole, Node tells `close` only. Over HTTP/2 it tells both.
+    if (!this.#hasAnswered) this.response?.emit('finish')
+  }
+
+  /** @param statusCode what the log says of it, in Fastify's own line as well */
+  #leave (statusCode: number, reason: FastifyError): void {
+    if (this.response?.headersSent === false) this.response.statusCode = statusCode
+    this.refused(statusCode, reason)
   }
 
   /** As Node does for any other response: else a stream that a hook replies with would stop when the socket is full. */
@@ -153,7 +174,11 @@ export class Http1Handshake extends Handshake {
   }
 
   readonly #onAnswered = (): void => {
-    this.response!.detachSocket(this.#socket)
+    this.#hasAnswered = true
+    const response = this.response!
+    response.detachSocket(this.#socket)
+    // As Node does where it has made the response.
+    process.nextTick(() => response.emit('close'))
     this.#socket.off('end', this.#onEnd)
     this.#socket.off('drain', this.#onDrain)
     this.answered()

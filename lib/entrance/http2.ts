@@ -28,7 +28,8 @@ export class Http2Handshake extends Handshake {
     for (const emitter of [this.#stream, request, response]) emitter.on('error', () => {})
     failOnReset(this.#stream)
     // Of the response, Node says that it has finished also where the client has reset the stream.
-    this.#stream.on('close', this.#onClose)
+    // Before the response tells that it has ended.
+    this.#stream.prependListener('close', this.#onClose)
   }
 
   override get asked (): string | undefined {
@@ -42,6 +43,8 @@ export class Http2Handshake extends Handshake {
 
   override accept (_protocol: string, answerHeaders: Record<string, string>, hookHeaders: ReplyHeaders): ServerHttp2Stream {
     const headers = this.headersBesides(answerHeaders, hookHeaders)
+    // A hook may have given another, which would be that of `onResponse`.
+    this.response.statusCode = 200
     this.#stream.respond({ ...lowerCased(headers), ':status': 200 }, { endStream: false })
     this.opened()
     this.#stream.off('close', this.#onClose)
@@ -75,8 +78,9 @@ export class Http2Handshake extends Handshake {
 
   readonly #onClose = (): void => {
     if (this.isSettled) return
-    if (isFinished(this.#stream)) this.answered()
-    else this.refused(499, new errors.FST_RELAY_CLIENT_GONE())
+    if (isFinished(this.#stream)) return this.answered()
+    if (!this.response.headersSent) this.response.statusCode = 499
+    this.refused(499, new errors.FST_RELAY_CLIENT_GONE())
   }
 }
 

@@ -17,6 +17,7 @@ const knownConstraints: Record<string, (headers: IncomingHttpHeaders) => string 
 }
 
 interface Entry {
+  pattern: string
   isRelay: boolean
   /** Whether the relay route has constraints of the app's own making, which only Fastify itself can judge. */
   isUnsure: boolean
@@ -47,7 +48,7 @@ export class RelayRoutes {
     const isUnsure = Object.keys(judged).length < Object.keys(constraints).length
     const known = this.#router.findRoute('GET', pattern, judged) as { store: Entry } | null
     if (known === null) {
-      this.#router.on('GET', pattern, { constraints: judged }, () => {}, { isRelay, isUnsure } satisfies Entry)
+      this.#router.on('GET', pattern, { constraints: judged }, () => {}, { pattern, isRelay, isUnsure } satisfies Entry)
     } else {
       // They differ in what is not judged here: whether it is the relay route is Fastify's to find out.
       known.store.isUnsure = true
@@ -58,14 +59,20 @@ export class RelayRoutes {
 
   /** Whether it asks a relay route for a tunnel: with GET over HTTP/1.1, with CONNECT over HTTP/2. */
   has (request: RelayRequest): boolean {
+    return this.patternOf(request) !== undefined
+  }
+
+  /** The URL pattern of the relay route that it asks for a tunnel. */
+  patternOf (request: RelayRequest): string | undefined {
     const { method, url, headers } = request
     const wanted = request instanceof Http2ServerRequest ? 'CONNECT' : 'GET'
-    if (this.#isEmpty || method !== wanted || url === undefined) return false
+    if (this.#isEmpty || method !== wanted || url === undefined) return undefined
     const constraints = Object.fromEntries(Object.entries(knownConstraints).map(([name, read]) => [name, read(headers)]))
     const own = this.#router.find('GET', url, constraints)
-    if (own === null || !(own.store as Entry).isRelay) return false
-    if ((own.store as Entry).isUnsure) return true
+    if (own === null || !(own.store as Entry).isRelay) return undefined
+    const { pattern, isUnsure } = own.store as Entry
+    if (isUnsure) return pattern
     const found = this.#fastify.findRoute({ method: 'GET', url, constraints })
-    return found !== null && isDeepStrictEqual({ ...found.params }, { ...own.params })
+    return found !== null && isDeepStrictEqual({ ...found.params }, { ...own.params }) ? pattern : undefined
   }
 }

@@ -1,6 +1,6 @@
 import { captureRejectionSymbol, EventEmitter } from 'node:events'
 import type { Duplex } from 'node:stream'
-import { errors } from '../errors.ts'
+import { errors, isRelayErrorCode } from '../errors.ts'
 import { readHubOptions, type HubOptions } from '../options.ts'
 import { printable } from '../printable.ts'
 import { rateLimit, TokenBucket } from '../token-bucket.ts'
@@ -29,13 +29,13 @@ export interface HubLog {
 /** A handshake that was refused. */
 export interface RefusalInfo {
   statusCode: number
-  /** The code of this package's error; undefined where a hook of the app refused. */
+  /** The code of the error: this package's, or that of what a hook of the app threw, at most 256 characters; undefined where there was none. */
   code: string | undefined
-  /** Why, in words, with the limit where there was one; undefined where a hook of the app refused. */
+  /** Why, in words, with the limit where there was one, at most 256 characters; undefined where a hook of the app replied without an error. */
   message: string | undefined
   /** The client's address as far as it is known. */
   address: string | undefined
-  /** The request's path, without the query. */
+  /** The URL pattern of the route: what a client has put into its parameters may be a secret. */
   path: string
 }
 
@@ -102,6 +102,7 @@ interface Channel {
 export class RelayHub extends EventEmitter<HubEvents> {
   readonly #options: Required<HubOptions>
   readonly #log: HubLog
+  readonly #requestIdLabel: string
   readonly #refusedConnections: Readonly<Record<string, number>>
   readonly #logLimit = new LogLimit()
   readonly #context: HubContext
@@ -118,12 +119,14 @@ export class RelayHub extends EventEmitter<HubEvents> {
 
   /**
    * @param refusedConnections counted by whoever accepts connections, and shown in `stats()`
+   * @param requestIdLabel what the id of a request is called in the log
    * @throws FST_RELAY_OPTION
    */
-  constructor (options: HubOptions, log: HubLog, refusedConnections: Readonly<Record<string, number>>) {
+  constructor (options: HubOptions, log: HubLog, refusedConnections: Readonly<Record<string, number>>, requestIdLabel = 'reqId') {
     super({ captureRejections: true })
     this.#options = readHubOptions(options)
     this.#log = log
+    this.#requestIdLabel = requestIdLabel
     this.#refusedConnections = refusedConnections
     this.#clock = new Clock(tickLength(this.#options))
     this.#mac1Tests = new TokenBucket(MAC1_TESTS_PER_SECOND, MAC1_TESTS_PER_SECOND, this.#clock.now)
@@ -196,11 +199,12 @@ export class RelayHub extends EventEmitter<HubEvents> {
 
   /**
    * Tests whether a tunnel could be attached now.
+   * @param isAgain whether this handshake has been tested before, so that rates have counted it
    * @throws FST_RELAY_CLOSING, FST_RELAY_HUB_FULL, FST_RELAY_CLIENT_FULL, FST_RELAY_CHANNEL_FULL, FST_RELAY_KEYLESS_FULL,
    * FST_RELAY_CHANNEL_PAIRED, FST_RELAY_REPLACED_TOO_OFTEN or FST_RELAY_CHANNEL_RATE
    * @internal
    */
-  checkRoom (admitted: Admitted): void {
+  checkRoom (admitted: Admitted, isAgain = false): void {
     if (this.#isClosing) throw new errors.FST_RELAY_CLOSING()
     const { maxPeers, maxClientPeers, channelHandshakesPerSecond } = this.#options
     const { members, handshakes } = this.#channelFor(admitted.channel)
@@ -213,7 +217,8 @@ export class RelayHub extends EventEmitter<HubEvents> {
       const peersOfClient = (this.#peersByClient.get(client) ?? 0) - replacedOfClient
       if (peersOfClient >= maxClientPeers) throw new errors.FST_RELAY_CLIENT_FULL(client, maxClientPeers)
     }
-    members.checkRoom(admitted)
+    members.checkRoom(admitted, isAgain)
+    if (isAgain) return
     // Last: what is refused takes nothing of it. What leads to targets is no channel that one could keep others out of.
     if (admitted.channel.kind !== 'target' && !handshakes.take(this.#clock.now)) throw new errors.FST_RELAY_CHANNEL_RATE(channelHandshakesPerSecond)
   }
@@ -231,7 +236,7 @@ export class RelayHub extends EventEmitter<HubEvents> {
     const tunnels = this.#tunnelsLike(info)
     tunnels.attached++
     tunnels.peers++
-    this.#log.info({ ...logFields(peer), framing: info.framing, protocol: info.protocol, httpVersion: info.httpVersion }, 'relay peer attached')
+    this.#log.info({ ...this.#logFields(peer), framing: info.framing, protocol: info.protocol, httpVersion: info.httpVersion }, 'relay peer attached')
     this.#announce('attach', info)
   }
 
@@ -245,11 +250,13 @@ export class RelayHub extends EventEmitter<HubEvents> {
 
   /**
    * Counts a handshake that was refused.
+   * @param requestId undefined where the app's router has not seen the request
    * @internal
    */
-  refused (refusal: RefusalInfo): void {
-    countUp(this.#counters.refused, refusal.code ?? String(refusal.statusCode))
-    this.#log.info({ refusal }, 'relay handshake refused')
+  refused (refusal: RefusalInfo, requestId: string | undefined): void {
+    // Codes of the app's own errors may be any number.
+    countUp(this.#counters.refused, isRelayErrorCode(refusal.code) ? refusal.code : String(refusal.statusCode))
+    this.#log.info({ [this.#requestIdLabel]: requestId, refusal }, 'relay handshake refused')
     this.#announce('refuse', refusal)
   }
 
@@ -268,6 +275,13 @@ export class RelayHub extends EventEmitter<HubEvents> {
     await allClosed(tunnels, this.#options.closeGrace)
     for (const tunnel of tunnels) tunnel.destroy()
     clearInterval(this.#timer)
+  }
+
+  #logFields (peer: Peer): object {
+    const { channel, address, requestId } = peer.admitted
+    return {
+      [this.#requestIdLabel]: requestId, peer: printable(peer.id), channel: printable(channel.name), scope: channel.scope, address
+    }
   }
 
   #allPeers (): Peer[] {
@@ -317,7 +331,7 @@ export class RelayHub extends EventEmitter<HubEvents> {
     this.#tunnelsLike(info).peers--
     const duration = Date.now() - peer.attachedAt
     this.#log.info({
-      ...logFields(peer), reason, text, duration, bytesIn: info.bytesIn, bytesOut: info.bytesOut, drops: info.drops
+      ...this.#logFields(peer), reason, text, duration, bytesIn: info.bytesIn, bytesOut: info.bytesOut, drops: info.drops
     }, 'relay peer detached')
     this.#announce('detach', info, { reason, text, duration })
   }
@@ -362,11 +376,6 @@ function addTraffic (total: Counters, peer: Peer): void {
   total.datagramsOut += peer.datagramsOut
   total.bytesIn += peer.bytesIn
   total.bytesOut += peer.bytesOut
-}
-
-function logFields (peer: Peer): object {
-  const { channel, address } = peer.admitted
-  return { peer: printable(peer.id), channel: printable(channel.name), scope: channel.scope, address }
 }
 
 /** Waits until all streams are closed, at most `grace` milliseconds. */

@@ -59,8 +59,11 @@ export class PacketChannel implements PacketRouter {
     return this.#identitiesReplacedBy(admitted).flatMap((identity) => identity.peer ?? [])
   }
 
-  /** @throws an error with a status when there is no room for one more peer */
-  checkRoom (admitted: Admitted): void {
+  /**
+   * @param isAgain whether the handshake has been counted among the replacements
+   * @throws an error with a status when there is no room for one more peer
+   */
+  checkRoom (admitted: Admitted, isAgain = false): void {
     const { options } = this.#hub
     const replaced = this.replacedBy(admitted)
     if (this.#attached - replaced.length >= options.maxChannelPeers) {
@@ -70,7 +73,7 @@ export class PacketChannel implements PacketRouter {
       const keyless = [...this.#keyless].filter(({ peer }) => peer !== undefined && !replaced.includes(peer))
       if (keyless.length >= options.maxKeylessPeers) throw new errors.FST_RELAY_KEYLESS_FULL(options.maxKeylessPeers)
     }
-    this.#countReplacements(admitted)
+    if (!isAgain) this.#countReplacements(admitted)
   }
 
   attach (admitted: Admitted, tunnel: Duplex): PacketPeer {

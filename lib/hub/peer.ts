@@ -46,6 +46,8 @@ export interface Admitted {
   address: string | undefined
   /** What limits per client go by; undefined where there is no address. */
   client: string | undefined
+  /** The id of the request that the tunnel came with, for the log. */
+  requestId?: string | undefined
   /** The upgrade token; over HTTP/2, what `:protocol` says. */
   protocol: string
   httpVersion: HttpVersion

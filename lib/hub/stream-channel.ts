@@ -176,13 +176,16 @@ export class StreamChannel {
     return [...this.#peers].filter((peer) => id !== undefined && peer.id === id)
   }
 
-  /** @throws an error with a status when there is no room for one more tunnel */
-  checkRoom (admitted: Admitted): void {
+  /**
+   * @param isAgain whether the handshake has been counted among the replacements
+   * @throws an error with a status when there is no room for one more tunnel
+   */
+  checkRoom (admitted: Admitted, isAgain = false): void {
     const older = this.replacedBy(admitted)
     if (this.#waitingPeer === undefined && [...this.#peers].some((peer) => peer.isPaired && !peer.leavesWith(older))) {
       throw new errors.FST_RELAY_CHANNEL_PAIRED()
     }
-    if (older.length > 0) this.#replacements.count(admitted.id!, this.#hub.clock.now)
+    if (older.length > 0 && !isAgain) this.#replacements.count(admitted.id!, this.#hub.clock.now)
   }
 
   attach (admitted: Admitted, tunnel: Duplex): Peer {
