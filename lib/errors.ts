@@ -68,12 +68,9 @@ export const errors = {
 /** The code of an error of this package. */
 export type RelayErrorCode = keyof typeof errors
 
-/** Whether `code` is one of these. */
-export function isRelayErrorCode (code: string | undefined): code is RelayErrorCode {
-  return code !== undefined && Object.hasOwn(errors, code)
-}
-
-/** Whether `error` is one of these, also where an app has thrown it. */
+/** Whether `error` is one of these, also where an app has thrown it, and not just one with such a code. */
 export function isRelayError (error: unknown): error is FastifyError {
-  return error instanceof Error && isRelayErrorCode((error as Partial<FastifyError>).code)
+  if (!(error instanceof Error)) return false
+  const { code = '' } = error as Partial<FastifyError>
+  return Object.hasOwn(errors, code) && error instanceof errors[code as RelayErrorCode]
 }

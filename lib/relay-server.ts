@@ -158,7 +158,8 @@ export class RelayServer implements Claimant, Http2Claimant {
     this.#handshakes.delete(handshake)
     if (refusal === undefined) return
     const { request } = handshake
-    this.hub.refused({ ...refusal, address, path: printable(this.routes.patternOf(request) ?? pathOf(request.url!)) }, requestId)
+    const { counter, ...told } = refusal
+    this.hub.refused({ ...told, address, path: printable(this.routes.patternOf(request) ?? pathOf(request.url!)) }, counter, requestId)
   }
 
   #close (): Promise<void> {

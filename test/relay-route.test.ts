@@ -1,7 +1,7 @@
-import t from 'tap'
+import t, { type Test } from 'tap'
 import type { FastifyInstance, FastifyReply } from 'fastify'
-import type { SpanzaRelayOptions } from '../lib/index.ts'
-import { RawClient, requestText, upgradeText, type RequestParts } from './helpers/raw-client.ts'
+import type { RelayRouteOptions, SpanzaRelayOptions } from '../lib/index.ts'
+import { RawClient, requestText, upgradeText, type Answer, type RequestParts } from './helpers/raw-client.ts'
 import { askForUpgrade, openBare, refusalsOf, startApp, testJoined, testRefusal, type Expected } from './helpers/relay-app.ts'
 
 t.test('a plain GET', async (t) => {
@@ -53,7 +53,6 @@ t.test('a plain GET', async (t) => {
     t.match(await app.inject('/later'), { statusCode: 200, body: 'sent' })
     t.match(await app.inject('/throws'), { statusCode: 403 })
     await openBare(t, app, '/returns/home')
-    await testRefusal(t, app, upgradeText('/sends', { headers: { Upgrade: 'h2c' } }), { statusCode: 400, code: 'FST_RELAY_PROTOCOL' })
   })
 })
 
@@ -120,7 +119,7 @@ t.test('what a hook of the app answers is the answer', async (t) => {
   await t.test('validation fails as for any route', async (t) => {
     const schema = { querystring: { type: 'object', required: ['token'], properties: { token: { type: 'string' } } } }
     const app = await startApp(t, (app) => app.relay('/relay', { schema }))
-    await testRefusal(t, app, upgradeText('/relay'), { statusCode: 400 })
+    await testRefusal(t, app, upgradeText('/relay'), { statusCode: 400, toldCode: 'FST_ERR_VALIDATION' })
     await openBare(t, app, '/relay?token=x')
   })
 
@@ -279,4 +278,39 @@ t.test('the options of a call are not changed, so that they can be used again', 
   })
   await openBare(t, app, '/a')
   await openBare(t, app, '/b')
+})
+
+t.test('an offer to upgrade to what no relay speaks (RFC 9110, section 7.8)', async (t) => {
+  const start = async (t: Test, options: RelayRouteOptions): Promise<FastifyInstance> => await startApp(t, (app) => app.relay('/relay', options))
+  const plain: RelayRouteOptions['plain'] = async () => 'plain'
+  const ask = async (t: Test, app: FastifyInstance, upgrade: string): Promise<Answer> => {
+    const client = await RawClient.dial(t, app)
+    await client.send(upgradeText('/relay', { headers: { Upgrade: upgrade } }))
+    return await client.answer()
+  }
+  for (const upgrade of ['h2c', 'TLS/1.0', 'h2c, TLS/1.2', 'example/1']) {
+    await t.test(`${upgrade} is ignored where plain answers`, async (t) => {
+      const app = await start(t, { plain })
+      const refusals = refusalsOf(app)
+      t.match(await ask(t, app, upgrade), { statusCode: 200, body: 'plain' })
+      await app.close()
+      t.same(refusals, [], 'which is no refusal')
+      t.same(app.relayHub.stats().refused, {})
+    })
+    await t.test(`${upgrade} is refused where nothing else answers`, async (t) => {
+      t.match(await ask(t, await start(t, {}), upgrade), { statusCode: 400, headers: { connection: 'close, upgrade' } })
+    })
+  }
+  await t.test('a list with a protocol of the route opens a tunnel', async (t) => {
+    t.match(await ask(t, await start(t, { plain }), 'h2c, spanza'), { statusCode: 101 })
+  })
+  await t.test('a protocol that relays speak, and this route does not, is refused', async (t) => {
+    t.match(await ask(t, await start(t, { plain, protocols: ['spanza'] }), 'UoTLV/1'), { statusCode: 400 })
+  })
+  await t.test('what plain answers may take longer than a handshake', async (t) => {
+    const app = await startApp(t, (app) => app.relay('/relay', {
+      plain: async () => { await new Promise((resolve) => setTimeout(resolve, 100)); return 'late' }
+    }), { relay: { handshakeTimeout: 20 } })
+    t.match(await ask(t, app, 'h2c'), { statusCode: 200, body: 'late' })
+  })
 })

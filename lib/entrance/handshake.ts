@@ -2,7 +2,7 @@ import { STATUS_CODES, validateHeaderName, validateHeaderValue, type IncomingMes
 import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2'
 import type { Duplex } from 'node:stream'
 import type { FastifyError } from 'fastify'
-import { errors } from '../errors.ts'
+import { errors, isRelayError } from '../errors.ts'
 import type { HttpVersion } from '../hub/peer.ts'
 import { printable } from '../printable.ts'
 import type { OpenWebSocket, WebSocketSettings } from './websocket.ts'
@@ -38,6 +38,8 @@ export interface Refusal {
   code: string | undefined
   /** That error in words. */
   message: string | undefined
+  /** What it is counted as: the code of an error of ours, else the status. The app's codes may be any number. */
+  counter: string
 }
 
 /** What a handshake is refused for: an error of ours, or whatever a hook of the app has thrown. */
@@ -113,7 +115,7 @@ export abstract class Handshake {
   }
 
   /** Notes why the handshake is being refused, for counters and log; the answer itself goes through the app's error handler. */
-  note (reason: Reason): void {
+  note (reason: Reason | undefined): void {
     this.#reason = reason
   }
 
@@ -189,7 +191,9 @@ export abstract class Handshake {
   protected refused (statusCode: number, reason: Reason | undefined): void {
     if (this.#isIgnored) return this.#finish(undefined)
     const { code, message } = reason ?? {}
-    this.#finish({ statusCode, code: shown(code), message: shown(message) })
+    this.#finish({
+      statusCode, code: shown(code), message: shown(message), counter: isRelayError(reason) ? reason.code : String(statusCode)
+    })
   }
 
   /** The answer Fastify would give for this error, where Fastify cannot be asked. */

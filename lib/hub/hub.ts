@@ -1,6 +1,6 @@
 import { captureRejectionSymbol, EventEmitter } from 'node:events'
 import type { Duplex } from 'node:stream'
-import { errors, isRelayErrorCode } from '../errors.ts'
+import { errors } from '../errors.ts'
 import { readHubOptions, type HubOptions } from '../options.ts'
 import { printable } from '../printable.ts'
 import { rateLimit, TokenBucket } from '../token-bucket.ts'
@@ -250,12 +250,12 @@ export class RelayHub extends EventEmitter<HubEvents> {
 
   /**
    * Counts a handshake that was refused.
+   * @param reason what it is counted as: the code of an error of ours, else the status
    * @param requestId undefined where the app's router has not seen the request
    * @internal
    */
-  refused (refusal: RefusalInfo, requestId: string | undefined): void {
-    // Codes of the app's own errors may be any number.
-    countUp(this.#counters.refused, isRelayErrorCode(refusal.code) ? refusal.code : String(refusal.statusCode))
+  refused (refusal: RefusalInfo, reason: string, requestId: string | undefined): void {
+    countUp(this.#counters.refused, reason)
     this.#log.info({ [this.#requestIdLabel]: requestId, refusal }, 'relay handshake refused')
     this.#announce('refuse', refusal)
   }

@@ -57,7 +57,8 @@ t.test('a hook that fails with', async (t) => {
     }
     for (const [style, hook] of Object.entries(styles)) {
       await t.test(`${what}, ${style}`, async (t) => {
-        await testSameRefusal(t, { onRequest: hook }, { statusCode })
+        const { code } = error as { code?: string }
+        await testSameRefusal(t, { onRequest: hook }, { statusCode, ...(code === undefined ? {} : { toldCode: code }) })
       })
     }
   }
@@ -146,7 +147,7 @@ t.test('validation refuses', async (t) => {
   for (const [part, schema, wrong, right] of cases) {
     await t.test(part, async (t) => {
       const app = await startApp(t, (app) => app.relay('/relay/:n', { schema }))
-      const answer = await testRefusal(t, app, upgradeText(wrong), { statusCode: 400 })
+      const answer = await testRefusal(t, app, upgradeText(wrong), { statusCode: 400, toldCode: 'FST_ERR_VALIDATION' })
       t.match(JSON.parse(answer.body), { code: 'FST_ERR_VALIDATION' })
       if (right !== '') await openBare(t, app, right)
       else await openBare(t, app, wrong, { headers: { N: '1' } })

@@ -23,6 +23,7 @@ interface Case {
   relay?: HubOptions
   headers?: Record<string, string>
   statusCode: number
+  toldCode?: string
   ran: string[]
 }
 
@@ -30,7 +31,7 @@ const fail = async (): Promise<never> => { throw Object.assign(new Error('no'), 
 const reply = async (_request: FastifyRequest, reply: FastifyReply): Promise<unknown> => await reply.code(403).send({ no: 'entry' })
 
 const cases: Record<string, Case> = {
-  'an accepted upgrade runs all that come before an answer, and none behind it': { statusCode: 101, ran: before },
+  'an accepted upgrade runs all that come before an answer': { statusCode: 101, ran: [...before, 'onSend'] },
   'a refusal of the relay before the route\'s hooks': {
     headers: { Upgrade: 'h2c' }, statusCode: 400, ran: ['onRequest', 'onError', ...answered]
   },
@@ -44,13 +45,13 @@ const cases: Record<string, Case> = {
   'a reply of onRequest': { options: { onRequest: reply }, statusCode: 403, ran: ['onRequest', 'preSerialization', ...answered] },
   'a reply of preValidation': { options: { preValidation: reply }, statusCode: 403, ran: [...before.slice(0, 3), 'preSerialization', ...answered] },
   'a request that its schema does not allow': {
-    options: { schema: { headers: { type: 'object', required: ['x-token'] } } }, statusCode: 400, ran: [...before.slice(0, 3), 'onError', ...answered]
+    options: { schema: { headers: { type: 'object', required: ['x-token'] } } }, statusCode: 400, toldCode: 'FST_ERR_VALIDATION', ran: [...before.slice(0, 3), 'onError', ...answered]
   },
   // The answer is written past Fastify: no onSend, no onError.
   'the deadline': { options: { preHandler: () => {} }, relay: { handshakeTimeout: 20 }, statusCode: 503, ran: [...before.slice(0, 4), 'onResponse'] }
 }
 
-for (const [what, { options = {}, relay = {}, headers = {}, statusCode, ran: expected }] of Object.entries(cases)) {
+for (const [what, { options = {}, relay = {}, headers = {}, statusCode, toldCode, ran: expected }] of Object.entries(cases)) {
   t.test(`hooks run for ${what}`, async (t) => {
     let ran: string[] = []
     const app = await startApp(t, (app) => {
@@ -58,10 +59,11 @@ for (const [what, { options = {}, relay = {}, headers = {}, statusCode, ran: exp
       app.relay('/relay', { identify: () => { ran.push('identify') }, ...options })
     }, { relay })
     if (statusCode === 101) await openBare(t, app, '/relay', { headers })
-    else await testRefusal(t, app, upgradeText('/relay', { headers }), answerTo(what, statusCode))
+    else await testRefusal(t, app, upgradeText('/relay', { headers }), { ...answerTo(what, statusCode), ...(toldCode === undefined ? {} : { toldCode }) })
     t.same(ran, expected)
     await app.close()
-    t.same(ran, expected, 'and no other when the tunnel has ended')
+    const atEnd = statusCode === 101 ? [...expected, 'onResponse'] : expected
+    t.same(ran, atEnd, 'and onResponse when a tunnel has ended')
   })
 }
 
@@ -73,7 +75,7 @@ function answerTo (what: string, statusCode: number): Parameters<typeof testRefu
   return { statusCode }
 }
 
-t.test('onRequestAbort runs when the client leaves during the hooks, and nothing else does', async (t) => {
+t.test('onRequestAbort and onResponse run when the client leaves during the hooks, and nothing else does', async (t) => {
   let ran: string[] = []
   let open = (): void => {}
   const app = await startApp(t, (app) => {
@@ -88,7 +90,7 @@ t.test('onRequestAbort runs when the client leaves during the hooks, and nothing
   await refused
   open()
   await app.inject('/')
-  t.same(ran.slice(0, 4).sort(), ['onRequest', 'onRequestAbort', 'preParsing', 'preValidation'])
+  t.same(ran.slice(0, 5).sort(), ['onRequest', 'onRequestAbort', 'onResponse', 'preParsing', 'preValidation'])
   t.notOk(ran.includes('identify'))
 })
 

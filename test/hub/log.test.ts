@@ -15,13 +15,13 @@ interface Line {
   [field: string]: unknown
 }
 
-/** A relay, and what it logs, without the lines that Fastify writes about requests. */
+/** A relay, and what it logs, without the lines that Fastify writes about requests. Their ids are `req-1` and so on. */
 async function startLogging (t: Test, relay: HubOptions = {}): Promise<{ app: FastifyInstance, log: Line[] }> {
   const log: Line[] = []
   const stream = {
     write: (text: string) => {
       const line = JSON.parse(text) as Line
-      if (!('reqId' in line)) log.push(line)
+      if (!('reqId' in line) || line.msg.startsWith('relay ')) log.push(line)
     }
   }
   const app = await startApp(t, (app) => app.relay('/relay/:network', { identify: ({ headers }) => ({ id: headers['x-id'] as string }) }), {
@@ -48,7 +48,7 @@ t.test('one line for each attach, detach and refusal', async (t) => {
   const leaving = detached(app, 'a')
   tunnel.socket.end()
   const { duration } = await leaving
-  const peer = { peer: 'a', channel: 'home', scope: '/relay/:network', address: '127.0.0.1' }
+  const peer = { reqId: 'req-1', peer: 'a', channel: 'home', scope: '/relay/:network', address: '127.0.0.1' }
   const [{ bytesIn, bytesOut }] = log.slice(2) as [Line]
   t.ok(Number(bytesIn) >= 100 && Number(bytesOut) > 0, 'framing included')
   t.same(log.map(documented), [
@@ -56,7 +56,8 @@ t.test('one line for each attach, detach and refusal', async (t) => {
     {
       level: INFO,
       msg: 'relay handshake refused',
-      refusal: { statusCode: 503, code: 'FST_RELAY_HUB_FULL', message: 'This relay has its 1 peers already', address: '127.0.0.1', path: '/relay/home' }
+      reqId: 'req-2',
+      refusal: { statusCode: 503, code: 'FST_RELAY_HUB_FULL', message: 'This relay has its 1 peers already', address: '127.0.0.1', path: '/relay/:network' }
     },
     { level: INFO, msg: 'relay peer detached', ...peer, reason: 'ended', text: 'the client ended the tunnel', duration, bytesIn, bytesOut, drops: 1 }
   ])

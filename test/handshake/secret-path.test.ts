@@ -1,0 +1,7 @@
+import { timingSafeEqual } from 'node:crypto'
+import type { FastifyInstance } from 'fastify'
+import t, { type Test } from 'tap'
+import { openMetrics } from '../../lib/metrics.ts'
+import { RawClient, upgradeText } from '../helpers/raw-client.ts'
+import { refusalsOf, startApp } from '../helpers/relay-app.ts'
+import { until } from '../helpers/tunnel.ts'
