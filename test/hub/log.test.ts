@@ -87,3 +87,43 @@ t.test('a listener that throws each time is logged five times, then once a minut
   await openTunnel(t, app, { id: 'another minute later' })
   t.same(on('attach').map(({ suppressed }) => suppressed), [0, 0, 0, 0, 0, 3, 1])
 })
+
+t.test('what a hook refuses with is told in the line', async (t) => {
+  const log: Line[] = []
+  const app = await startApp(t, (app) => app.relay('/relay/:network', {
+    onRequest: async () => { throw Object.assign(new Error('the token\n has expired'), { statusCode: 401, code: 'TOKEN_EXPIRED' }) }
+  }), { server: { logger: { stream: { write: (text: string) => { log.push(JSON.parse(text) as Line) } } } } })
+  await askForTunnel(t, app, { path: '/relay/home' })
+  await until(() => log.some(({ msg }) => msg === 'relay handshake refused'))
+  t.match(log.find(({ msg }) => msg === 'relay handshake refused'), {
+    reqId: 'req-1', refusal: { statusCode: 401, code: 'TOKEN_EXPIRED', message: 'the token has expired', path: '/relay/:network' }
+  })
+  t.same(app.relayHub.stats().refused, { 401: 1 }, 'counted by the status: the codes of apps are without number')
+})
+
+t.test('no refusal of ours has a stack in the log', async (t) => {
+  const log: string[] = []
+  const app = await startApp(t, (app) => app.relay('/relay/:network'), {
+    server: { logger: { stream: { write: (text: string) => { log.push(text) } } } }, relay: { maxPeers: 1 }
+  })
+  await app.inject('/relay/home')
+  await openTunnel(t, app, { id: 'a' })
+  await askForTunnel(t, app, { id: 'b', path: '/relay/home' })
+  await until(() => log.some((line) => line.includes('FST_RELAY_HUB_FULL')))
+  t.ok(log.some((line) => line.includes('FST_RELAY_UPGRADE_REQUIRED')))
+  t.notOk(log.some((line) => line.includes('    at ')))
+})
+
+t.test('a request has one "request completed": when its tunnel has ended', async (t) => {
+  const log: Line[] = []
+  const app = await startApp(t, (app) => app.relay('/relay/:network'), {
+    server: { logger: { stream: { write: (text: string) => { log.push(JSON.parse(text) as Line) } } } }
+  })
+  const completed = (): Line[] => log.filter(({ msg }) => msg === 'request completed')
+  const tunnel = await openTunnel(t, app, {})
+  t.same(completed(), [])
+  tunnel.socket.end()
+  await until(() => completed().length > 0)
+  await app.close()
+  t.match(completed(), [{ reqId: 'req-1', res: { statusCode: 101 } }])
+})
