@@ -1,11 +1,11 @@
 import { once } from 'node:events'
 import { createServer, type AddressInfo } from 'node:net'
-import type { FastifyInstance, FastifyServerOptions } from 'fastify'
+import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify'
 import t, { type Test } from 'tap'
-import type { HubOptions, RelayRouteOptions } from '../../lib/index.ts'
+import spanzaRelay, { type HubOptions, type RelayRouteOptions } from '../../lib/index.ts'
 import { connectStream, openSession } from '../helpers/http2-client.ts'
 import { RawClient, upgradeText } from '../helpers/raw-client.ts'
-import { startApp } from '../helpers/relay-app.ts'
+import { startApp, startListening } from '../helpers/relay-app.ts'
 import { until } from '../helpers/tunnel.ts'
 
 // The table of docs/hooks.md: which hooks run for a tunnel, in which order, and with what. Each row over each version of HTTP, with a
@@ -76,6 +76,8 @@ interface Row {
   relay?: HubOptions
   /** Undefined for a tunnel. */
   refused?: number
+  /** Whether the answer is written past Fastify. */
+  isBare?: boolean
   /** Before the client knows. */
   ran: string[]
   /** Where the client leaves when this hook has begun. */
@@ -105,6 +107,9 @@ const rows: Record<string, Row> = {
   'a refusal of the relay behind them': {
     options: { identify: () => ({ id: '' }) }, refused: 500, ran: [...before, 'onError', 'onSend', 'onResponse 500']
   },
+  'a hook that never ends': {
+    options: { preHandler: () => {} }, relay: { handshakeTimeout: 30 }, refused: 503, isBare: true, ran: [...before, 'onResponse 503']
+  },
   'a client that leaves during the hooks': {
     options: { preHandler: () => {} }, leavesIn: 'preHandler', ran: [...before, 'onRequestAbort', 'onResponse 499']
   },
@@ -128,7 +133,7 @@ function noteHooks (app: FastifyInstance): string[] {
 
 for (const [title, way] of Object.entries(ways)) {
   t.test(title, async (t) => {
-    for (const [what, { options = {}, relay = {}, refused, ran: expected, leavesIn }] of Object.entries(rows)) {
+    for (const [what, { options = {}, relay = {}, refused, isBare, ran: expected, leavesIn }] of Object.entries(rows)) {
       await t.test(what, async (t) => {
         let ran: string[] = []
         const app = await startApp(t, (app) => {
@@ -144,7 +149,7 @@ for (const [title, way] of Object.entries(ways)) {
           t.same([...ran].sort(), [...expected].sort())
         } else if (refused !== undefined) {
           t.equal(await asked.statusCode(), refused)
-          t.equal(await asked.header('x-sent'), 'yes', 'a header that onSend has set')
+          t.equal(await asked.header('x-sent'), isBare === true ? undefined : 'yes', 'a header that onSend has set')
           await until(() => ran.length >= expected.length)
           t.same(ran, expected)
         } else {
@@ -217,6 +222,26 @@ for (const [title, way] of Object.entries(ways)) {
       const asked = await way.ask(t, app)
       t.equal(await asked.statusCode(), 503)
       await until(() => app.relayHub.stats().refused['FST_RELAY_HANDSHAKE_TIMEOUT'] === 1)
+    })
+
+    await t.test('a limit of handshakes: what was taken before the plugin came is given back', async (t) => {
+      const ran: string[] = []
+      const app = Fastify(way.server) as FastifyInstance
+      app.addHook('onRequest', async () => { ran.push('onRequest') })
+      await app.register(spanzaRelay, { maxClientUnfinishedHandshakes: 1 })
+      const behind = noteHooks(app)
+      app.addHook('onResponse', async (_request, reply) => { ran.push(`onResponse ${reply.statusCode}`) })
+      app.relay('/relay', { preHandler: () => {} })
+      await startListening(t, app)
+      const first = await way.ask(t, app)
+      await until(() => behind.includes('preHandler'))
+      const hooks = behind.length
+      const second = await way.ask(t, app)
+      t.equal(await second.statusCode(), 429)
+      await until(() => ran.length === 3)
+      t.same(ran, ['onRequest', 'onRequest', 'onResponse 429'])
+      t.same(behind.slice(hooks), ['onResponse 429'], 'and no other hook runs')
+      first.leave()
     })
 
     await t.test('an onRoute hook that adds onSend: it runs before the answer', async (t) => {

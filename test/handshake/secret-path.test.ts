@@ -34,7 +34,7 @@ async function start (t: Test): Promise<Traces> {
     server: {
       logger: {
         stream: { write: (line: string) => { log.push(line) } },
-        serializers: { req: ({ method, routeOptions }: FastifyRequest) => ({ method, url: routeOptions.url }) }
+        serializers: { req: ({ method, routeOptions }: FastifyRequest) => ({ method, url: routeOptions.url ?? 'no route' }) }
       }
     }
   })
