@@ -56,7 +56,7 @@ t.test('tells who comes, leaves and is refused, as it happens', async (t) => {
   t.match(await events.next(), { event: 'detach', peer: { id: 'a' }, reason: 'ended', text: 'the client ended the tunnel', duration: Number })
   await askForUpgrade(t, app, '/relay/home?token=secret', { headers: { Upgrade: 'x' } })
   const refuse = await events.next()
-  t.match(refuse, { event: 'refuse', statusCode: 400, code: 'FST_RELAY_PROTOCOL', message: 'does not speak "x"', address: '127.0.0.1', path: '/relay/home' })
+  t.match(refuse, { event: 'refuse', statusCode: 400, code: 'FST_RELAY_PROTOCOL', message: 'does not speak "x"', address: '127.0.0.1', path: '/relay/:network' })
   await askForUpgrade(t, app, '/relay/home', { headers: { 'X-Id': 'stranger' } })
   const byHook = await events.next()
   t.match(byHook, { event: 'refuse', statusCode: 401 })

@@ -35,7 +35,7 @@ t.test('attach, detach and refuse are published with the hub they come from', as
   const { hub, ...refusal } = refused[0]!
   t.equal(hub, app.relayHub)
   t.same(refusal, {
-    statusCode: 503, code: 'FST_RELAY_HUB_FULL', message: 'This relay has its 1 peers already', address: '127.0.0.1', path: '/relay/home'
+    statusCode: 503, code: 'FST_RELAY_HUB_FULL', message: 'This relay has its 1 peers already', address: '127.0.0.1', path: '/relay/:network'
   })
 
   tunnel.send(transportData(1, 100))
