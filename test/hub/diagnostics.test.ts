@@ -80,7 +80,7 @@ t.test('the spans of the README’s example', async (t) => {
   t.match(refusal, {
     name: 'relay refusal',
     status: { code: SpanStatusCode.ERROR, message: 'This relay has its 1 peers already' },
-    attributes: { 'http.response.status_code': 503, 'error.type': 'FST_RELAY_HUB_FULL', 'url.path': '/relay/home' }
+    attributes: { 'http.response.status_code': 503, 'error.type': 'FST_RELAY_HUB_FULL', 'http.route': '/relay/:network' }
   })
   t.match(whole, {
     name: 'relay tunnel',
