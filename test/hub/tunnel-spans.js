@@ -17,7 +17,7 @@ subscribe('fastify-spanza-relay:detach', ({ peer, reason, duration }) => {
 })
 
 subscribe('fastify-spanza-relay:refuse', ({ statusCode, code, message, path }) => {
-  const attributes = { 'http.response.status_code': statusCode, 'error.type': code ?? String(statusCode), 'url.path': path }
+  const attributes = { 'http.response.status_code': statusCode, 'error.type': code ?? String(statusCode), 'http.route': path }
   const span = tracer.startSpan('relay refusal', { attributes })
   span.setStatus({ code: SpanStatusCode.ERROR, message })
   span.end()
