@@ -47,6 +47,7 @@ export const errors = {
 
   // Registering.
   FST_RELAY_OPTION: createError<[string, string, string]>('FST_RELAY_OPTION', 'The option %s must be %s, not %s', 500),
+  FST_RELAY_UNKNOWN_OPTION: createError<[string, string, string]>('FST_RELAY_UNKNOWN_OPTION', '%s is not an option of %s; did you mean %s?', 500),
   FST_RELAY_OPTIONS_TWICE: createError<[string]>('FST_RELAY_OPTIONS_TWICE', 'The hub of this server has its options already: give %s in the first registration only', 500),
   FST_RELAY_PREFIX: createError('FST_RELAY_PREFIX', 'The option prefix has no effect on a plugin that does not encapsulate: give the whole path, or register inside a scope that has the prefix', 500),
 

@@ -4,10 +4,12 @@ import type {
 } from 'fastify'
 import fp from 'fastify-plugin'
 import { errors } from './errors.ts'
+import { checkOptionNames } from './option-names.ts'
 import { hubOptionsIn, optionError, type HubOptions } from './options.ts'
 import type { RelayHub } from './hub/hub.ts'
-import { defineRelayRoute, kRelayRoute, type RelayRouteConfig, type RelayMethod, type RelayRouteOptions } from './relay-route.ts'
+import { defineRelayRoute, markOf, type RelayMethod, type RelayRouteOptions } from './relay-route.ts'
 import { RelayServer } from './relay-server.ts'
+import { StartUpWarnings } from './start-up-warnings.ts'
 
 /** The plugin's options: those of the hub, and with `path` those of one relay route. */
 export interface SpanzaRelayOptions extends HubOptions, RelayRouteOptions {
@@ -16,7 +18,7 @@ export interface SpanzaRelayOptions extends HubOptions, RelayRouteOptions {
 }
 
 /** One for each server, so that sibling scopes share it, too. */
-const relayServers = new WeakMap<object, RelayServer>()
+const relayServers = new WeakMap<object, { server: RelayServer, warnings: StartUpWarnings }>()
 
 const spanzaRelay: FastifyPluginCallback<SpanzaRelayOptions> = (fastify, options, done) => {
   try {
@@ -30,19 +32,20 @@ const spanzaRelay: FastifyPluginCallback<SpanzaRelayOptions> = (fastify, options
 function register (fastify: FastifyInstance, options: SpanzaRelayOptions & { prefix?: string }): void {
   const { path, prefix, ...rest } = options
   if (prefix !== undefined) throw new errors.FST_RELAY_PREFIX()
+  checkOptionNames('the registration', rest)
   const hubOptions: HubOptions = {}
   for (const name of hubOptionsIn(rest)) {
     hubOptions[name] = rest[name]!
     delete rest[name]
   }
-  let server = relayServers.get(fastify.server)
-  if (server === undefined) {
-    server = new RelayServer(fastify, hubOptions)
-    relayServers.set(fastify.server, server)
+  let known = relayServers.get(fastify.server)
+  if (known === undefined) {
+    known = { server: new RelayServer(fastify, hubOptions), warnings: new StartUpWarnings(fastify) }
+    relayServers.set(fastify.server, known)
   } else if (Object.keys(hubOptions).length > 0) {
     throw new errors.FST_RELAY_OPTIONS_TWICE(Object.keys(hubOptions).join(', '))
   }
-  if (!fastify.hasDecorator('relayHub')) decorate(fastify, server)
+  if (!fastify.hasDecorator('relayHub')) decorate(fastify, known.server, known.warnings)
   if (path !== undefined) fastify.relay(path, rest)
   else checkNothingIsLeft(rest)
 }
@@ -54,18 +57,19 @@ function checkNothingIsLeft ({ logLevel, logSerializers, ...rest }: SpanzaRelayO
 }
 
 /** Gives a scope, and those within it, what the plugin offers. */
-function decorate (fastify: FastifyInstance, server: RelayServer): void {
+function decorate (fastify: FastifyInstance, server: RelayServer, warnings: StartUpWarnings): void {
   server.guard(fastify)
   fastify.decorate('relayHub', server.hub)
   fastify.decorate('relay', function (this: FastifyInstance, path: string, options?: RelayRouteOptions) {
     defineRelayRoute(this, server, path, options)
     return this
   } as FastifyInstance['relay'])
-  fastify.addHook('onRoute', (options) => {
-    const { url, method, config, constraints } = options
-    const define = (config as RelayRouteConfig | undefined)?.[kRelayRoute]
-    define?.(options)
-    if ([method].flat().includes('GET')) server.routes.add(url, constraints, define !== undefined)
+  fastify.addHook('onRoute', function (this: FastifyInstance, route) {
+    const { url, routePath, method, constraints } = route
+    const mark = markOf(route)
+    mark?.keep(route)
+    if ([method].flat().includes('GET')) server.routes.add(url, constraints, mark !== undefined, routePath === '')
+    if (mark !== undefined) warnings.add(this, route, mark)
   })
 }
 

@@ -67,7 +67,7 @@ const ranges: Record<keyof HubOptions, readonly [number, number, number]> = {
   closeGrace: [5000, 0, MAX_TIME]
 }
 
-const hubOptionNames = Object.keys(ranges) as Array<keyof HubOptions>
+export const hubOptionNames = Object.keys(ranges) as Array<keyof HubOptions>
 
 /** The names of the hub-wide options that `options` has. */
 export function hubOptionsIn (options: object): Array<keyof HubOptions> {

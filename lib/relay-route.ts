@@ -1,5 +1,4 @@
 import { Http2ServerRequest } from 'node:http2'
-import { inspect } from 'node:util'
 import type {
   ContextConfigDefault, FastifyBaseLogger, FastifyError, FastifyInstance, FastifyReply, FastifyRequest, FastifySchema, FastifyTypeProvider,
   FastifyTypeProviderDefault, RawReplyDefaultExpression, RawRequestDefaultExpression, RawServerBase, RawServerDefault,
@@ -7,9 +6,10 @@ import type {
 } from 'fastify'
 import { clientAddress, limitKey } from './admission/client-address.ts'
 import { chooseProtocol, isHostAllowed } from './admission/handshake.ts'
-import { readIdentity, type Identified, type ReadIdentity } from './admission/identity.ts'
+import { readIdentity, unidentified, type Identified, type ReadIdentity } from './admission/identity.ts'
 import { agreeOnWebSocket, framingNames, protocolNames, protocols, type Agreement, type ProtocolName } from './admission/protocols.ts'
 import { acceptValueOf, checkOpeningHandshake, checkOrigin, originOf, WEBSOCKET_VERSION } from './admission/websocket.ts'
+import { constraintsText } from './entrance/constraints-text.ts'
 import { findInvalidHeaders, Handshake, retryAfter } from './entrance/handshake.ts'
 import { offerUpgrade } from './entrance/http1.ts'
 import { errors, isRelayError } from './errors.ts'
@@ -17,6 +17,7 @@ import type { FramingName } from './framing/framing.ts'
 import { closeCodes, closeWebSocket } from './framing/websocket.ts'
 import { MAX_STREAM_MESSAGE, WebSocketStream } from './framing/websocket-stream.ts'
 import type { Admitted } from './hub/peer.ts'
+import { checkOptionNames } from './option-names.ts'
 import { hubOptionsIn, optionError, readList } from './options.ts'
 import { printable } from './printable.ts'
 import type { RelayServer } from './relay-server.ts'
@@ -40,8 +41,11 @@ export interface RelayOptions<Request = FastifyRequest, Reply = FastifyReply, In
   framings?: readonly FramingName[]
   /** Two routes with the same scope share their channels; default: the route's full URL pattern, and its constraints. */
   scope?: string
-  /** Who the client is and where it belongs; runs after the hooks. What it throws is the answer. */
-  identify?: (this: Instance, request: Request) => Identified | undefined | void | Promise<Identified | undefined | void>
+  /**
+   * Who the client is and where it belongs; runs after the hooks. What it throws is the answer. Nothing, or anything that is no
+   * such object, is refused with FST_RELAY_IDENTITY; `{}` leaves every part to its default.
+   */
+  identify?: (this: Instance, request: Request) => Identified | Promise<Identified>
   /**
    * Where the tunnels of this route go instead of the hub: `udp://host:port` (datagrams, so the client must ask for a
    * framing), `tcp://host:port` or `unix:/path` (a bare stream), or a function that chooses by the request, once the hooks
@@ -60,6 +64,8 @@ export interface RelayOptions<Request = FastifyRequest, Reply = FastifyReply, In
   perMessageDeflate?: boolean
   /** Tells a `tcp:` or `unix:` target the client's address by a PROXY header of this version; default: none. */
   proxyProtocol?: 1 | 2
+  /** Says that everybody may open tunnels here, so that nothing is logged about a route without a guarding hook and `identify`; default false. */
+  open?: boolean
   /** Answers a GET that asks for no upgrade; default: 426. */
   plain?: (this: Instance, request: Request, reply: Reply) => unknown
 }
@@ -105,20 +111,35 @@ export interface RelayMethod<
 }
 
 /** Marks relay routes in their `config`, for the `onRoute` hook that sees their full URL, and the options that Fastify keeps. */
-export const kRelayRoute = Symbol('fastify-spanza-relay.route')
+const kRelayRoute = Symbol('fastify-spanza-relay.route')
 
-export interface RelayRouteConfig {
-  [kRelayRoute]?: (options: RouteOptions) => void
+/** What the mark of a relay route tells. */
+export interface RelayRouteMark {
+  /** Takes the options that Fastify keeps of the route. */
+  keep: (options: RouteOptions) => void
+  /** The hook of the route that is the relay's own. */
+  ownHook: unknown
+  hasTarget: boolean
+  /** Whether the app has said who may come in, or that everybody may. */
+  isSettled: boolean
+}
+
+/** The mark of a route; undefined for one that is not a relay route. */
+export function markOf ({ config }: { config?: unknown }): RelayRouteMark | undefined {
+  return (config as { [kRelayRoute]?: RelayRouteMark } | undefined)?.[kRelayRoute]
 }
 
 /** Defines the route `path` in the scope `fastify`. */
 export function defineRelayRoute (fastify: FastifyInstance, server: RelayServer, path: string, options: RelayRouteOptions = {}): void {
+  checkOptionNames('a relay route', options)
   const [misplaced] = hubOptionsIn(options)
   if (misplaced !== undefined) throw optionError(misplaced, 'given when registering: it belongs to the hub', options[misplaced as keyof typeof options])
-  const { hosts, origins, protocols, framings, scope, identify, target, webSockets, perMessageDeflate, proxyProtocol, plain, onRequest, onError, config, ...routeOptions } = options
+  const { hosts, origins, protocols, framings, scope, identify, target, webSockets, perMessageDeflate, proxyProtocol, open, plain, onRequest, onError, config, ...routeOptions } = options
   let kept: RouteOptions | undefined
   const route = new RelayRoute(
-    fastify, server, { hosts, origins, protocols, framings, scope, identify, target, webSockets, perMessageDeflate, proxyProtocol, plain } as RelayOptions, options.constraints)
+    fastify, server, { hosts, origins, protocols, framings, scope, identify, target, webSockets, perMessageDeflate, proxyProtocol, open, plain } as RelayOptions, options.constraints)
+  const ownHook = async (request: FastifyRequest, reply: FastifyReply): Promise<void> => route.checkRequest(request, reply)
+  const mark: RelayRouteMark = { keep: (options) => { kept = options }, ownHook, hasTarget: target !== undefined, isSettled: open === true || identify !== undefined }
   server.http2?.announce()
   fastify.route({
     ...routeOptions as Omit<RouteOptions, 'method' | 'url' | 'handler'>,
@@ -126,8 +147,8 @@ export function defineRelayRoute (fastify: FastifyInstance, server: RelayServer,
     url: path,
     // A HEAD is not an upgrade, and would be the app's own to define.
     exposeHeadRoute: false,
-    config: Object.assign({}, config, { [kRelayRoute]: (options) => { kept = options } } satisfies RelayRouteConfig),
-    onRequest: [async (request, reply) => route.checkRequest(request, reply), ...[onRequest ?? []].flat()],
+    config: Object.assign({}, config, { [kRelayRoute]: mark }),
+    onRequest: [ownHook, ...[onRequest ?? []].flat()],
     onError: [async (request, _reply, error) => route.noteError(request, error), ...[onError ?? []].flat()],
     handler: async (request, reply) => await route.handle(request, reply)
   })
@@ -154,7 +175,7 @@ class RelayRoute {
   readonly #target: RouteTarget | undefined
 
   constructor (fastify: FastifyInstance, server: RelayServer, options: RelayOptions, constraints: object | undefined) {
-    const { hosts, origins, protocols, framings, scope, identify, target, webSockets, perMessageDeflate, proxyProtocol, plain } = options
+    const { hosts, origins, protocols, framings, scope, identify, target, webSockets, perMessageDeflate, proxyProtocol, open, plain } = options
     if (hosts !== undefined && !(Array.isArray(hosts) && hosts.length > 0 && hosts.every((host) => typeof host === 'string'))) {
       throw optionError('hosts', 'a list of host names', hosts)
     }
@@ -164,7 +185,7 @@ class RelayRoute {
     if (scope !== undefined && typeof scope !== 'string') throw optionError('scope', 'a string', scope)
     if (identify !== undefined && typeof identify !== 'function') throw optionError('identify', 'a function', identify)
     if (plain !== undefined && typeof plain !== 'function') throw optionError('plain', 'a function', plain)
-    for (const [name, value] of Object.entries({ webSockets, perMessageDeflate })) {
+    for (const [name, value] of Object.entries({ webSockets, perMessageDeflate, open })) {
       if (value !== undefined && typeof value !== 'boolean') throw optionError(name, 'true or false', value)
     }
     if (proxyProtocol !== undefined && (target === undefined || ![1, 2].includes(proxyProtocol))) {
@@ -173,7 +194,7 @@ class RelayRoute {
     this.#fastify = fastify
     this.#server = server
     this.#options = options
-    this.#constraints = constraints === undefined ? '' : ` ${inspect(constraints)}`
+    this.#constraints = constraintsText(constraints)
     this.#protocols = readList('protocols', protocols, protocolNames)
     this.#framings = readList('framings', framings, framingNames)
     this.#hasWebSockets = webSockets ?? true
@@ -248,9 +269,11 @@ class RelayRoute {
     const target = await this.#target?.choose(request)
     if (!handshake.isOpen) return
     const agreement = this.#agree(handshake, protocol, target)
-    const identified = await this.#options.identify?.call(this.#fastify, request)
+    const { identify } = this.#options
+    const identified = await identify?.call(this.#fastify, request)
     if (!handshake.isOpen) return
-    const admitted = this.#admitted(request, handshake, protocol, agreement, readIdentity(identified), target !== undefined)
+    const identity = identify === undefined ? unidentified : readIdentity(identified!)
+    const admitted = this.#admitted(request, handshake, protocol, agreement, identity, target !== undefined)
     checkHeaders(reply)
     this.#server.hub.checkRoom(admitted)
     const connected = target && await this.#target!.connect(target, request, this.#server.hub.options.handshakeTimeout)

@@ -1,7 +1,7 @@
 import { IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { Http2ServerRequest, type Http2Server, type Http2ServerResponse } from 'node:http2'
 import type { Duplex } from 'node:stream'
-import type { FastifyError, FastifyInstance, FastifyRequest } from 'fastify'
+import type { FastifyError, FastifyInstance, FastifyRequest, onRequestHookHandler } from 'fastify'
 import { HandshakeLimits } from './admission/limits.ts'
 import { checkConnectForm, checkForm } from './admission/handshake.ts'
 import { canonicalAddress, UntrustedProxyCheck } from './admission/client-address.ts'
@@ -20,6 +20,9 @@ import { shownId } from './request-id.ts'
 
 /** What Node keeps of a request's headers where the server's `maxHeadersCount` is not set: its limit of 2000 counts names and values. */
 const DEFAULT_MAX_HEADERS = 1000
+
+/** The hooks of `RelayServer.guard`, which keep nobody out. */
+export const limitingHooks = new WeakSet<object>()
 
 /** What is known of an unfinished handshake. */
 interface Unfinished {
@@ -76,11 +79,13 @@ export class RelayServer implements Claimant, Http2Claimant {
 
   /** Limits the handshakes on the routes of a scope, before any hook that is added to it later. */
   guard (scope: FastifyInstance): void {
-    scope.addHook('onRequest', (request, reply, done) => {
+    const limit: onRequestHookHandler = (request, reply, done) => {
       if (this.#begins(request)) return done()
       // Answered already: a flood is not to reach the error handler of the app either.
       reply.hijack()
-    })
+    }
+    limitingHooks.add(limit)
+    scope.addHook('onRequest', limit)
   }
 
   claims (request: IncomingMessage): boolean {

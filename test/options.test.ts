@@ -96,6 +96,50 @@ t.test('an option of a route that cannot be is an error with its name and value'
   }
 })
 
+t.test('a misspelled option is an error that names the right one', async (t) => {
+  const misspelled: Array<[string, string]> = [
+    ['identfy', 'identify'], ['Identify', 'identify'], ['idenitfy', 'identify'], ['scop', 'scope'], ['host', 'hosts'], ['orgins', 'origins'],
+    ['protocol', 'protocols'], ['webSocket', 'websocket'], ['webSockts', 'webSockets'], ['opn', 'open'], ['targets', 'target'],
+    // A guard that would guard nothing.
+    ['onRequst', 'onRequest'], ['onrequest', 'onRequest'], ['prehandler', 'preHandler'], ['preHandlers', 'preHandler'], ['preValidaton', 'preValidation'],
+    ['constraint', 'constraints'], ['maxPeer', 'maxPeers'], ['handshakeTimout', 'handshakeTimeout']
+  ]
+  for (const [name, meant] of misspelled) {
+    const refused = (of: string) => ({ code: 'FST_RELAY_UNKNOWN_OPTION', message: `${name} is not an option of ${of}; did you mean ${meant}?` })
+    for (const path of [{}, { path: '/relay' }]) {
+      await t.rejects(async () => await Fastify().register(spanzaRelay, { ...path, [name]: 5 } as SpanzaRelayOptions), refused('the registration'))
+    }
+    const app = Fastify()
+    await app.register(spanzaRelay)
+    t.throws(() => app.relay('/relay', { [name]: 5 }), refused('a relay route'))
+  }
+})
+
+t.test('options of Fastify and of other plugins pass, and arrive', async (t) => {
+  const app = Fastify()
+  const theirs: object[] = []
+  await app.register(spanzaRelay)
+  app.addHook('onRoute', (route) => { theirs.push(route) })
+  const options = {
+    swagger: { hide: true }, rateLimit: false, helmet: {}, cors: {}, csrf: true, auth: 'user', compress: false, security: [], tags: ['x'], summary: 'a relay',
+    onRequestAbort: async () => {}, attachValidation: true, handlerTimeout: 5, logSerializers: {}, config: {}, schema: {}, websocket: false, wsHandler: undefined
+  }
+  app.relay('/relay', options)
+  t.match(theirs, [{ ...options, config: Object }])
+  await app.register(spanzaRelay, { path: '/second', ...options } as SpanzaRelayOptions)
+  t.match(theirs[1], { swagger: { hide: true } })
+  await app.close()
+})
+
+t.test("what is a relay route's own to set is an error, not ignored", async (t) => {
+  const app = Fastify()
+  await app.register(spanzaRelay)
+  for (const [name, value] of Object.entries({ handler: () => {}, method: 'POST', url: '/x', exposeHeadRoute: true })) {
+    t.throws(() => app.relay('/relay', { [name]: value }), { code: 'FST_RELAY_OPTION', message: new RegExp(`^The option ${name} must be left out: `) })
+  }
+  t.throws(() => app.relay('/relay', { open: 1 } as object), { message: 'The option open must be true or false, not 1' })
+})
+
 t.test('readList', (t) => {
   t.same(readList('x', undefined, ['a', 'b']), ['a', 'b'])
   t.same(readList('x', ['b'], ['a', 'b']), ['b'])

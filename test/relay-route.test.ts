@@ -90,7 +90,7 @@ t.test('all the hooks of the app run before the 101, in their order', async (t) 
       onRequest: [note('onRequest 1'), (_request, _reply, done) => { ran.push('onRequest 2'); done() }],
       preValidation: note('preValidation'),
       preHandler: [note('preHandler')],
-      identify: () => { ran.push('identify') }
+      identify: () => ({ context: ran.push('identify') })
     })
   })
   await openBare(t, app, '/relay')
@@ -185,7 +185,7 @@ t.test('admission is in this order', async (t) => {
 
   await t.test('room, behind identify', async (t) => {
     let identified = 0
-    const app = await startApp(t, (app) => app.relay('/relay/:channel', { identify: () => { identified++ } }), { relay: { maxPeers: 3 } })
+    const app = await startApp(t, (app) => app.relay('/relay/:channel', { identify: () => ({ context: ++identified }) }), { relay: { maxPeers: 3 } })
     await openBare(t, app, '/relay/a')
     await openBare(t, app, '/relay/a')
     await testRefusal(t, app, upgradeText('/relay/a'), { statusCode: 409, code: 'FST_RELAY_CHANNEL_PAIRED' })

@@ -69,10 +69,13 @@ const checks = async (app: FastifyInstance): Promise<void> => {
   })
   const authenticate: onRequestHookHandler = (_request, _reply, done) => done()
   app.relay('/hooks', { onRequest: authenticate, config: { typesTest: 'thing' }, schema: { params: {} }, constraints: { host: 'x' }, bodyLimit: 1, logLevel: 'warn' })
-  app.relay('/nothing', { identify: () => {} })
-  app.relay('/undefined', { identify: async () => undefined })
+  app.relay('/default', { identify: () => ({}), open: true })
   app.relay('/const', { protocols: ['spanza'] as const, hosts: ['a'] as const })
 
+  // @ts-expect-error nothing is no identity
+  app.relay('/nothing', { identify: () => {} })
+  // @ts-expect-error nothing is no identity
+  app.relay('/undefined', { identify: async () => undefined })
   // @ts-expect-error unknown option
   app.relay('/wrong', { host: ['a'] })
   // @ts-expect-error unknown protocol

@@ -1,5 +1,7 @@
 import { inspect } from 'node:util'
 import { errors } from '../errors.ts'
+import { nearestName } from '../nearest-name.ts'
+import { printable } from '../printable.ts'
 
 /** What a route's `identify` tells about a client; every part may be left out. */
 export interface Identified {
@@ -25,9 +27,25 @@ const MAX_LENGTH = 255
 const KEY_LENGTH = 32
 const keyPattern = /^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$/
 
-/** @throws FST_RELAY_IDENTITY that names the part and its value */
-export function readIdentity (identified: Identified | undefined | null | void): ReadIdentity {
-  const { id, channel, publicKey, context } = identified ?? {}
+const parts = Object.keys({ id: true, channel: true, publicKey: true, context: true } satisfies Record<keyof Identified, true>)
+
+/** Of a route without `identify`. */
+export const unidentified: ReadIdentity = { id: undefined, channel: undefined, publicKey: undefined, context: undefined }
+
+/**
+ * Nothing is no identity: it is what a forgotten `return` gives, and a look-up that has found nobody.
+ * @throws FST_RELAY_IDENTITY that names the part and its value
+ */
+export function readIdentity (identified: Identified): ReadIdentity {
+  if (typeof identified !== 'object' || identified === null || Array.isArray(identified)) {
+    throw new errors.FST_RELAY_IDENTITY('result', `${inspect(identified, { depth: 0, maxStringLength: MAX_LENGTH })}, not an object; {} leaves every part to its default`)
+  }
+  const unknown = Object.keys(identified).find((name) => !parts.includes(name))
+  if (unknown !== undefined) {
+    const meant = nearestName(unknown, parts)
+    throw new errors.FST_RELAY_IDENTITY(`part ${printable(unknown)}`, meant === undefined ? `there are only ${parts.join(', ')}` : `did you mean ${meant}?`)
+  }
+  const { id, channel, publicKey, context } = identified
   if (id !== undefined && (typeof id !== 'string' || id === '' || id.length > MAX_LENGTH)) throw unusable('id', id)
   if (channel !== undefined && (typeof channel !== 'string' || channel.length > MAX_LENGTH)) throw unusable('channel', channel)
   const key = publicKey == null ? undefined : readKey(publicKey)

@@ -21,7 +21,16 @@ t.test('what identify returns', async (t) => {
     'a key without padding': [{ publicKey: KEY.toString('base64').slice(0, -1) }, /unusable publicKey: /],
     'a key with a line end': [{ publicKey: KEY.toString('base64') + '\n' }, /unusable publicKey: /],
     'a key in a spelling that wg would not print': [{ publicKey: 'A'.repeat(42) + 'B=' }, /unusable publicKey: /],
-    'a key that is a number': [{ publicKey: 5 }, /unusable publicKey: 5$/]
+    'a key that is a number': [{ publicKey: 5 }, /unusable publicKey: 5$/],
+    nothing: [undefined, /unusable result: undefined, not an object; \{\} leaves every part to its default$/],
+    null: [null, /unusable result: null, not an object/],
+    'false, as a guard returns': [false, /unusable result: false, not an object/],
+    'true, as a guard returns': [true, /unusable result: true, not an object/],
+    'a channel without its object': ['home', /unusable result: 'home', not an object/],
+    'a list': [[{ channel: 'home' }], /unusable result: \[ \[Object\] \], not an object/],
+    'a misspelled part': [{ chanel: 'home' }, /unusable part chanel: did you mean channel\?$/],
+    'a part in other letters': [{ publickey: 'x' }, /unusable part publickey: did you mean publicKey\?$/],
+    'a part that is none': [{ id: 'a', network: 'home' }, /unusable part network: there are only id, channel, publicKey, context$/]
   }
   for (const [what, [identified, message]] of Object.entries(bad)) {
     await t.test(`${what} is refused`, async (t) => {
@@ -30,9 +39,9 @@ t.test('what identify returns', async (t) => {
     })
   }
 
-  const good: Record<string, [Identified | undefined, object]> = {
-    nothing: [undefined, { id: /^[0-9a-f-]{36}$/, channel: { name: 'home' }, publicKey: undefined, context: undefined }],
-    'an empty object': [{}, { id: /^[0-9a-f-]{36}$/, channel: { name: 'home' } }],
+  const good: Record<string, [Identified, object]> = {
+    'an empty object': [{}, { id: /^[0-9a-f-]{36}$/, channel: { name: 'home' }, publicKey: undefined, context: undefined }],
+    'parts that are undefined': [{ id: undefined, channel: undefined, publicKey: null }, { id: /^[0-9a-f-]{36}$/, channel: { name: 'home' } }],
     'an id': [{ id: 'x'.repeat(255) }, { id: 'x'.repeat(255) }],
     'an empty channel': [{ channel: '' }, { channel: { name: '' } }],
     'a channel': [{ channel: 'another' }, { channel: { name: 'another' } }],
@@ -94,7 +103,6 @@ t.test('readIdentity keeps a copy of the key', (t) => {
   const { publicKey } = readIdentity({ publicKey: bytes })
   bytes.fill(0)
   t.same(publicKey, KEY)
-  t.same(readIdentity(null), { id: undefined, channel: undefined, publicKey: undefined, context: undefined })
   t.end()
 })
 

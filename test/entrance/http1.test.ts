@@ -201,7 +201,7 @@ t.test('the deadline', async (t) => {
             if (outcome === 'refuses') throw Object.assign(new Error('no'), { statusCode: 403 })
             if (outcome === 'fails') throw new TypeError('oh')
           })
-          return late as Promise<undefined>
+          return late as Promise<never>
         }
       }), { relay: { handshakeTimeout: 20 } })
       await testRefusal(t, app, upgradeText('/relay'), { statusCode: 503, code: 'FST_RELAY_HANDSHAKE_TIMEOUT' })
@@ -253,7 +253,10 @@ t.test('a client that leaves while a hook runs', async (t) => {
           await gate.hook()
         },
         onRequestAbort: async () => tellAborted(),
-        identify: () => { identified = true }
+        identify: () => {
+          identified = true
+          return {}
+        }
       }))
       const refused = once(app.relayHub, 'refuse')
       const client = await RawClient.dial(t, app)

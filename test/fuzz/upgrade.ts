@@ -136,7 +136,7 @@ async function make (scope: Scope, app: FastifyInstance, { bytes, chunking, then
 async function startRelay (scope: Scope, insecureHTTPParser: boolean): Promise<FastifyInstance> {
   return await startApp(scope.asTest, (app) => {
     app.relay('/relay/:network')
-    app.relay('/slow/:network', { onRequest: async () => { await setTimeout(SLOW_MS) }, identify: async () => { await setTimeout(SLOW_MS) } })
+    app.relay('/slow/:network', { onRequest: async () => { await setTimeout(SLOW_MS) }, identify: async () => await setTimeout(SLOW_MS, {}) })
     app.get('/rest', async () => ({ ok: true }))
     app.get('/slow-rest', async () => {
       await setTimeout(SLOW_MS)

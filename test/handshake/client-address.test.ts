@@ -26,7 +26,7 @@ async function testAddresses (
   t: Test, trustProxy: TrustProxy, rows: Array<[title: string, sent: string, seen: Seen, ip?: string]>, dial?: DialOptions
 ): Promise<void> {
   const identified: Array<string | undefined> = []
-  const app = await startTable(t, (app) => app.relay('/relay', { identify: ({ ip }) => { identified.push(ip) } }),
+  const app = await startTable(t, (app) => app.relay('/relay', { identify: ({ ip }) => ({ context: identified.push(ip) }) }),
     { server: { trustProxy } as FastifyServerOptions, ...(dial?.path === undefined ? {} : { listen: { path: dial.path } }) })
   const attached: Array<string | undefined> = []
   app.relayHub.on('attach', ({ address }) => { attached.push(address) })

@@ -191,7 +191,7 @@ t.test('a client that resets its connection in the very turn of the 101', async 
     await t.test(`has a tunnel that is lost (${framing}${early && `, ${early}`})`, async (t) => {
       const clients: RawClient[] = []
       const app = await startApp(t, (app) => {
-        app.relay('/relay', { identify: () => { clients[0]!.socket.resetAndDestroy() } })
+        app.relay('/relay', { identify: () => ({ context: clients[0]!.socket.resetAndDestroy() }) })
         app.relay('/alive')
       }, { relay: oneAtATime })
       const refusals = refusalsOf(app)

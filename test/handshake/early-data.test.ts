@@ -35,7 +35,7 @@ const hooks: Record<string, () => { options: RelayRouteOptions, reached: Promise
   },
   'a slow identify': () => {
     const { hook, open, reached } = createGate()
-    return { options: { identify: hook }, open, reached }
+    return { options: { identify: async () => ({ context: await hook() }) }, open, reached }
   }
 }
 

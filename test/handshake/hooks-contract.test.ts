@@ -138,7 +138,7 @@ for (const [title, way] of Object.entries(ways)) {
         let ran: string[] = []
         const app = await startApp(t, (app) => {
           ran = noteHooks(app)
-          app.relay('/relay', { identify: () => { ran.push('identify') }, ...options })
+          app.relay('/relay', { identify: () => { ran.push('identify'); return {} }, ...options })
         }, { server: way.server, relay })
         const asked = await way.ask(t, app)
         if (leavesIn !== undefined) {

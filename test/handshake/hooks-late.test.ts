@@ -128,7 +128,7 @@ t.test('two hooks that reply: the first is the answer', async (t) => {
     await t.test(what, async (t) => {
       let identified = 0
       const app = await startApp(t, (app) => {
-        app.relay('/relay', { onRequest, identify: () => { identified++ } })
+        app.relay('/relay', { onRequest, identify: () => ({ context: ++identified }) })
         app.relay('/alive')
       })
       const refusals = refusalsOf(app)

@@ -56,7 +56,7 @@ for (const [what, { options = {}, relay = {}, headers = {}, statusCode, toldCode
     let ran: string[] = []
     const app = await startApp(t, (app) => {
       ran = noteHooks(app)
-      app.relay('/relay', { identify: () => { ran.push('identify') }, ...options })
+      app.relay('/relay', { identify: () => ({ context: ran.push('identify') }), ...options })
     }, { relay })
     if (statusCode === 101) await openBare(t, app, '/relay', { headers })
     else await testRefusal(t, app, upgradeText('/relay', { headers }), { ...answerTo(what, statusCode), ...(toldCode === undefined ? {} : { toldCode }) })
