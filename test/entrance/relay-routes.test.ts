@@ -197,7 +197,7 @@ for (const isHttp2 of [false, true]) {
     const seen: object[] = []
     const app = Fastify({
       ...(isHttp2 && { http2: true }),
-      rewriteUrl (this: object, request: IncomingMessage) {
+      rewriteUrl: function (this: object, request: IncomingMessage) {
         seen.push(this)
         if (request.url === '/bad') throw new Error('cannot be rewritten')
         return request.url!.replace(/^\/api/, '').replace('/taken', '/ws')
@@ -237,7 +237,7 @@ t.test('a request is judged once, and anew when its URL has changed', async (t) 
   await app.ready()
   let lookUps = 0
   const { findRoute } = app
-  app.findRoute = function (options) {
+  app.findRoute = function (this: typeof app, options) {
     lookUps++
     return findRoute.call(this, options)
   } as typeof findRoute
