@@ -121,8 +121,24 @@ t.test('options of Fastify and of other plugins pass, and arrive', async (t) => 
   await app.register(spanzaRelay)
   app.addHook('onRoute', (route) => { theirs.push(route) })
   const options = {
-    swagger: { hide: true }, rateLimit: false, helmet: {}, cors: {}, csrf: true, auth: 'user', compress: false, security: [], tags: ['x'], summary: 'a relay',
-    onRequestAbort: async () => {}, attachValidation: true, handlerTimeout: 5, logSerializers: {}, config: {}, schema: {}, websocket: false, wsHandler: undefined
+    swagger: { hide: true },
+    rateLimit: false,
+    helmet: {},
+    cors: {},
+    csrf: true,
+    auth: 'user',
+    compress: false,
+    security: [],
+    tags: ['x'],
+    summary: 'a relay',
+    onRequestAbort: async () => {},
+    attachValidation: true,
+    handlerTimeout: 5,
+    logSerializers: {},
+    config: {},
+    schema: {},
+    websocket: false,
+    wsHandler: undefined
   }
   app.relay('/relay', options)
   t.match(theirs, [{ ...options, config: Object }])

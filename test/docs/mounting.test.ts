@@ -23,7 +23,7 @@ t.test('the second server of docs/mounting.md takes upgrades as the first one do
   const pair = [await RawClient.dial(t, first!), await RawClient.dial(t, second!)] as const
   for (const client of pair) await client.upgrade(t, '/relay/home')
   await testJoined(t, ...pair)
-  for (const _ of [1, 2]) {
+  for (let i = 0; i < 2; i++) {
     const client = await RawClient.dial(t, second!)
     await client.send(requestText('/nothing', { headers: { Connection: 'Upgrade', Upgrade: 'h2c' } }))
     t.equal((await client.answer()).statusCode, 404, 'and what is no tunnel is served')

@@ -239,7 +239,7 @@ t.test('a request is judged once, and anew when its URL has changed', async (t) 
   const { findRoute } = app
   app.findRoute = function (this: typeof app, options) {
     lookUps++
-    return findRoute.call(this, options)
+    return findRoute.call(app, options)
   } as typeof findRoute
   const request = { method: 'GET', url: '/relay/a', headers: {} } as IncomingMessage
   for (let i = 0; i < 3; i++) t.ok(routes.has(request))

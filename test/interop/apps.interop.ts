@@ -133,7 +133,9 @@ for (const order of ORDERS) {
     t.match(await subscription.next(), { type: 'connection_ack' })
     subscription.socket.send(JSON.stringify({ id: '1', type: 'subscribe', payload: { query: 'subscription { added }' } }))
     await testTunnels(t, app, '/relay/home')
-    await testRest(t, app, [['/rest', {}, 'rest'], ['/graphql?query={last}', {}, '{"data":{"last":1}}']])
+    await testRest(t, app, [['/rest', {}, 'rest']])
+    // Of an offer of h2c there, @fastify/websocket takes a 400 for the answer, with a relay and without.
+    await testRest(t, app, [['/graphql?query={last}', {}, '{"data":{"last":1}}']], false)
     const received = subscription.next()
     // The subscription is made in the background: asked until it is there.
     const asking = setInterval(() => { ask(app, '/graphql', { query: 'mutation { add }' }).catch(() => {}) }, 50)
