@@ -14,6 +14,7 @@ export const errors = {
   FST_RELAY_REQUEST_TARGET: createError('FST_RELAY_REQUEST_TARGET', 'The target of an upgrade request must be a path, as in "GET /relay HTTP/1.1"', 400),
   FST_RELAY_HTTP_VERSION: createError<[string]>('FST_RELAY_HTTP_VERSION', 'An upgrade needs HTTP/1.1, this request is HTTP/%s', 400),
   FST_RELAY_BODY: createError<[string]>('FST_RELAY_BODY', 'An upgrade request must not have a body, this one has the header %s', 400),
+  FST_RELAY_PIPELINED: createError('FST_RELAY_PIPELINED', 'An upgrade request must not be sent before the answers to the requests before it on the same connection', 400),
   FST_RELAY_CLOSING: createError('FST_RELAY_CLOSING', 'The relay is shutting down', 503),
   FST_RELAY_HUB_UNFINISHED: createError<[number]>('FST_RELAY_HUB_UNFINISHED', 'This relay has its %d unfinished handshakes already', 503),
   FST_RELAY_CLIENT_UNFINISHED: createError<[string, number]>('FST_RELAY_CLIENT_UNFINISHED', '%s has its %d unfinished handshakes already', 429),
@@ -42,6 +43,7 @@ export const errors = {
   FST_RELAY_TARGET_TIMEOUT: createError<[number]>('FST_RELAY_TARGET_TIMEOUT', 'The server behind this route has not answered within %d ms', 504),
   FST_RELAY_REPLACED_TOO_OFTEN: createError('FST_RELAY_REPLACED_TOO_OFTEN', 'This identity connects again and again while it is connected: do two devices share it?', 429),
   FST_RELAY_WEBSOCKET_SERVER: createError('FST_RELAY_WEBSOCKET_SERVER', "The app's own WebSocket server refused, by its options", 400),
+  FST_RELAY_WEBSOCKET_FAULT: createError('FST_RELAY_WEBSOCKET_FAULT', "The app's own WebSocket server threw an error", 500),
   FST_RELAY_HANDSHAKE_TIMEOUT: createError<[number]>('FST_RELAY_HANDSHAKE_TIMEOUT', 'The handshake was not finished after %d ms', 503),
   FST_RELAY_CLIENT_GONE: createError('FST_RELAY_CLIENT_GONE', 'The client left during the handshake', 499),
 

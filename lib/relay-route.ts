@@ -346,7 +346,8 @@ class RelayRoute {
       closeTimeout: hub.options.halfClosedTimeout
     })
     let isLater = false
-    handshake.acceptWebSocket({ server, protocol }, reply.getHeaders(), {
+    const maxInflated = carries === 'stream' ? MAX_STREAM_MESSAGE : hub.options.maxPacketSize
+    handshake.acceptWebSocket({ server, protocol, maxInflated }, reply.getHeaders(), {
       onOpen: ({ webSocket, tunnel }) => {
         try {
           // Others may have taken the room meanwhile.
@@ -358,7 +359,8 @@ class RelayRoute {
         if (carries === 'stream') hub.attach(admitted, new WebSocketStream(webSocket, tunnel))
         else hub.attach({ ...admitted, webSocket }, tunnel)
       },
-      onFailed: () => closeUnused(admitted)
+      onFailed: () => closeUnused(admitted),
+      onFault: (err) => reply.log.error({ err }, "the app's own WebSocket server threw an error")
     })
     isLater = true
   }

@@ -1,5 +1,6 @@
 import { IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { Http2ServerRequest, type Http2Server, type Http2ServerResponse } from 'node:http2'
+import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { FastifyError, FastifyInstance, FastifyRequest, onRequestHookHandler } from 'fastify'
 import { HandshakeLimits } from './admission/limits.ts'
@@ -10,6 +11,7 @@ import { Handshake, type Refusal } from './entrance/handshake.ts'
 import { Http1Handshake } from './entrance/http1.ts'
 import { Http2Entrance, Http2Handshake, type Http2Claimant } from './entrance/http2.ts'
 import { refusedConnections } from './entrance/proxy-protocol.ts'
+import { RequestAddress } from './entrance/request-address.ts'
 import { RelayRoutes } from './entrance/relay-routes.ts'
 import { WebSocketServers } from './entrance/websocket.ts'
 import { errors } from './errors.ts'
@@ -51,6 +53,7 @@ export class RelayServer implements Claimant, Http2Claimant {
   readonly http2: Http2Entrance | undefined
   readonly #fastify: FastifyInstance
   readonly #limits: HandshakeLimits
+  readonly #addresses = new RequestAddress()
   readonly #handshakes = new Map<Handshake, Unfinished>()
   readonly #releaseClaim: () => void
   #closed: Promise<void> | undefined
@@ -64,7 +67,10 @@ export class RelayServer implements Claimant, Http2Claimant {
     this.#releaseClaim = claimUpgrades(fastify.server as Server, this)
     if (fastify.initialConfig.http2 === true) {
       fastify.addHttpMethod('CONNECT')
-      this.http2 = new Http2Entrance(fastify.server as object as Http2Server, this, fastify.initialConfig.http2SessionTimeout!)
+      const { keepaliveInterval, keepaliveTimeout, maxClientPeers } = this.hub.options
+      this.http2 = new Http2Entrance(fastify.server as object as Http2Server, this, {
+        sessionTimeout: fastify.initialConfig.http2SessionTimeout!, keepaliveInterval, keepaliveTimeout, maxClientPeers
+      })
     }
     fastify.addHook('preClose', async () => await this.#close())
     // A preClose hook of the app that throws makes Fastify skip ours, and wait for every connection all the same. What is
@@ -80,6 +86,7 @@ export class RelayServer implements Claimant, Http2Claimant {
   /** Limits the handshakes on the routes of a scope, before any hook that is added to it later. */
   guard (scope: FastifyInstance): void {
     const limit: onRequestHookHandler = (request, reply, done) => {
+      this.#addresses.learn(request)
       if (this.#begins(request)) return done()
       // Answered already: a flood is not to reach the error handler of the app either.
       reply.hijack()
@@ -100,8 +107,7 @@ export class RelayServer implements Claimant, Http2Claimant {
     if (stream !== socket) stream.on('error', () => {})
     const handshake: Handshake = new Http1Handshake(request, socket, head, (refusal) => this.#settled(handshake, refusal))
     this.#handshakes.set(handshake, { address: canonicalAddress(socket.remoteAddress), release: undefined, requestId: undefined, since: performance.now() })
-    // Who has reset the connection has no address any more, and would pass for a client on a unix socket.
-    if (socket.remoteAddress === undefined && socket.localAddress !== undefined) {
+    if (hasLostAddress(socket)) {
       socket.destroy()
       return
     }
@@ -117,7 +123,12 @@ export class RelayServer implements Claimant, Http2Claimant {
       if (refusal === undefined) this.http2!.hold(request.stream)
       this.#settled(handshake, refusal)
     })
-    this.#handshakes.set(handshake, { address: canonicalAddress(request.socket.remoteAddress), release: undefined, requestId: undefined, since: performance.now() })
+    const socket = this.http2!.socketOf(request.stream)
+    this.#handshakes.set(handshake, { address: canonicalAddress(socket?.remoteAddress), release: undefined, requestId: undefined, since: performance.now() })
+    if (socket === undefined || hasLostAddress(socket)) {
+      request.stream.destroy()
+      return
+    }
     this.#dispatch(handshake)
   }
 
@@ -132,28 +143,36 @@ export class RelayServer implements Claimant, Http2Claimant {
     handshake.dispatch(this.#fastify.routing, this.hub.options.handshakeTimeout)
   }
 
-  #checkBeforeRouting ({ request }: Handshake): FastifyError | undefined {
-    const { maxUnfinishedHandshakes } = this.hub.options
+  #checkBeforeRouting (handshake: Handshake): FastifyError | undefined {
+    const { request } = handshake
     if (this.hub.isClosing) return new errors.FST_RELAY_CLOSING()
+    const malformed = request instanceof Http2ServerRequest
+      ? checkConnectForm(request)
+      : checkForm(request, (this.#fastify.server as Server).maxHeadersCount ?? DEFAULT_MAX_HEADERS)
+    if (malformed !== undefined) return malformed
+    if (this.#addresses.isKnown) return this.#begin(this.#handshakes.get(handshake)!, this.#addresses.of(request))
+    // Until the first request has come as far as our hook.
+    const { maxUnfinishedHandshakes } = this.hub.options
     if (this.#handshakes.size > maxUnfinishedHandshakes) return new errors.FST_RELAY_HUB_UNFINISHED(maxUnfinishedHandshakes)
-    if (request instanceof Http2ServerRequest) return checkConnectForm(request)
-    return checkForm(request, (this.#fastify.server as Server).maxHeadersCount ?? DEFAULT_MAX_HEADERS)
   }
 
-  /** Limits what begins, before any hook that was added later. @returns false for a handshake that was refused */
+  /** Limits what has not been limited before routing, before any hook that was added later. @returns false for a handshake that was refused */
   #begins (request: FastifyRequest): boolean {
     const handshake = Handshake.of(request.raw)
     const unfinished = handshake && this.#handshakes.get(handshake)
-    if (handshake === undefined || unfinished === undefined || unfinished.release !== undefined) return true
+    if (handshake === undefined || unfinished === undefined || unfinished.requestId !== undefined) return true
     unfinished.requestId = shownId(request)
-    unfinished.address = canonicalAddress(request.ip) ?? unfinished.address
+    if (unfinished.release !== undefined) return true
+    const refusal = this.#begin(unfinished, canonicalAddress(request.ip))
+    if (refusal !== undefined) handshake.interrupt(refusal)
+    return refusal === undefined
+  }
+
+  #begin (unfinished: Unfinished, address: string | undefined): FastifyError | undefined {
+    unfinished.address = address ?? unfinished.address
     const begun = this.#limits.begin(unfinished.address, performance.now())
-    if (typeof begun !== 'function') {
-      handshake.interrupt(begun)
-      return false
-    }
+    if (typeof begun !== 'function') return begun
     unfinished.release = begun
-    return true
   }
 
   #settled (handshake: Handshake, refusal: Refusal | undefined): void {
@@ -179,6 +198,11 @@ export class RelayServer implements Claimant, Http2Claimant {
     this.http2?.close(this.hub.options.closeGrace)
     this.#releaseClaim()
   }
+}
+
+/** Who has reset the connection may have no address any more, and would pass for a client on a unix socket. */
+function hasLostAddress ({ remoteAddress, localAddress }: Socket): boolean {
+  return remoteAddress === undefined && localAddress !== undefined
 }
 
 /** The path of a request's target, without what may hold a secret: a user and password before it, a query behind it. */

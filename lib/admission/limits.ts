@@ -17,6 +17,7 @@ export class HandshakeLimits {
   readonly #options: Required<HubOptions>
   readonly #clients = new Map<string, Client>()
   readonly #rate: TokenBucket
+  #unfinished = 0
 
   constructor (options: Required<HubOptions>, now: number) {
     this.#options = options
@@ -29,7 +30,7 @@ export class HandshakeLimits {
    * @returns the error to refuse it with, or a function to call when it has ended
    */
   begin (address: string | undefined, now: number): FastifyError | (() => void) {
-    const { maxClientUnfinishedHandshakes, clientHandshakesPerSecond, handshakesPerSecond } = this.#options
+    const { maxUnfinishedHandshakes, maxClientUnfinishedHandshakes, clientHandshakesPerSecond, handshakesPerSecond } = this.#options
     const key = address && limitKey(address)
     const client = key === undefined ? undefined : this.#client(key, now)
     if (client !== undefined) {
@@ -37,10 +38,14 @@ export class HandshakeLimits {
       if (!client.rate.take(now)) return new errors.FST_RELAY_CLIENT_RATE(key!, clientHandshakesPerSecond)
     }
     // Last, so that one client alone cannot use up what belongs to all.
+    if (this.#unfinished >= maxUnfinishedHandshakes) return new errors.FST_RELAY_HUB_UNFINISHED(maxUnfinishedHandshakes)
     if (!this.#rate.take(now)) return new errors.FST_RELAY_HUB_RATE(handshakesPerSecond)
-    if (client === undefined) return () => {}
-    client.unfinished++
-    return () => { client.unfinished-- }
+    this.#unfinished++
+    if (client !== undefined) client.unfinished++
+    return () => {
+      this.#unfinished--
+      if (client !== undefined) client.unfinished--
+    }
   }
 
   #client (key: string, now: number): Client {

@@ -67,6 +67,7 @@ class Arbiter {
       try {
         return next.call(this, event, ...args)
       } finally {
+        endAnswered(args[1] as Duplex)
         if (arbiter.#claimants.size > 0) server.on('upgrade', keepsUpgradesOn)
       }
     }
@@ -124,6 +125,19 @@ class Arbiter {
   #othersListen (): boolean {
     return this.#server.listeners('upgrade').some((listener) => listener !== keepsUpgradesOn)
   }
+}
+
+/**
+ * Ends the connection of an upgrade that another listener has given a response to, once an answer other than 101 has been sent: nobody
+ * reads the next request from it. Those of Fastify's answers that no hook sees (to a URL that no router can take) would leave it
+ * open behind @fastify/websocket, and keep the server from closing.
+ */
+function endAnswered (socket: Duplex): void {
+  const response = (socket as { _httpMessage?: unknown })._httpMessage
+  if (!(response instanceof ServerResponse)) return
+  const end = (): void => { if (response.statusCode !== 101) endAndLinger(socket) }
+  if (response.writableFinished) end()
+  else response.once('finish', end)
 }
 
 /** Answers a request as if its Upgrade header were not there. Its body, if any, is beyond reach by now. */

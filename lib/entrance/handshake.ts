@@ -21,7 +21,7 @@ interface HandshakeRequest {
 
 /** Seconds until a client may try again, sent with every 429 and 503. */
 const RETRY_AFTER = 5
-/** How long a client may take to read an answer of the relay's own. */
+/** How long a client may take to read an answer of the relay's own, in milliseconds. Its handshake is over by then. */
 const ANSWER_MS = 1000
 
 /**
@@ -56,10 +56,12 @@ export interface Opening {
 /** Header fields as a reply of Fastify has them. */
 export type ReplyHeaders = Record<string, string | number | string[] | undefined>
 
-/** What becomes of a WebSocket that is to be opened: one of the two. */
+/** What becomes of a WebSocket that is to be opened: it opens or it fails. */
 export interface WebSocketOutcome {
   onOpen: (opened: OpenWebSocket) => void
   onFailed: () => void
+  /** Told what the app's own WebSocket server has thrown after it took its time, whatever becomes of the WebSocket. */
+  onFault: (error: unknown) => void
 }
 
 /** A request for a tunnel between its arrival and its answer. */
@@ -101,7 +103,7 @@ export abstract class Handshake {
    */
   dispatch (routing: (request: IncomingMessage, response: ServerResponse) => void, timeout: number): void {
     const response = this.respond()
-    if (response === undefined) return
+    if (response === undefined) return this.waitForTurn(timeout)
     ;(this.request as HandshakeRequest)[kHandshake] = this
     this.#deadline = setTimeout(() => this.#answer(response, new errors.FST_RELAY_HANDSHAKE_TIMEOUT(timeout)), timeout)
     // Fastify's type knows the request of one version only.
@@ -111,7 +113,9 @@ export abstract class Handshake {
   /** Answers before any routing. */
   refuse (error: FastifyError): void {
     const response = this.respond()
-    if (response !== undefined) this.#answer(response, error)
+    if (response !== undefined) return this.#answer(response, error)
+    this.refused(error.statusCode!, error)
+    this.destroy()
   }
 
   /** Notes why the handshake is being refused, for counters and log; the answer itself goes through the app's error handler. */
@@ -141,6 +145,7 @@ export abstract class Handshake {
   /** Answers a handshake whose hooks still run; what they answer later is ignored. */
   interrupt (error: FastifyError): void {
     if (this.response !== undefined) this.#answer(this.response, error)
+    else this.refused(error.statusCode!, error)
   }
 
   /**
@@ -151,13 +156,19 @@ export abstract class Handshake {
    */
   abstract accept (protocol: string, answerHeaders: Record<string, string>, hookHeaders: ReplyHeaders): Duplex
 
-  /** The same for a WebSocket, in the same turn of the event loop unless the app's own WebSocket server takes its time. */
+  /**
+   * The same for a WebSocket, in the same turn of the event loop unless the app's own WebSocket server takes its time.
+   * Throws what that server throws before it does; then there is no outcome.
+   */
   abstract acceptWebSocket (settings: WebSocketSettings, hookHeaders: ReplyHeaders, outcome: WebSocketOutcome): void
 
   protected abstract readonly isWritable: boolean
 
-  /** Makes what the answer is written with; undefined where there is no place for one. */
+  /** Makes what the answer is written with; undefined while an earlier request on the connection has no answer. */
   protected abstract respond (): HandshakeResponse | undefined
+
+  /** Refuses the handshake when the earlier requests on its connection have their answers, or ends it after `timeout` milliseconds. */
+  protected waitForTurn (_timeout: number): void {}
 
   protected abstract writeHead (statusCode: number, headers: OutgoingHttpHeaders): void
 
@@ -179,13 +190,19 @@ export abstract class Handshake {
 
   /** The tunnel is open. */
   protected opened (): void {
+    this.stopDeadline()
     this.#finish(undefined)
     delete (this.request as HandshakeRequest)[kHandshake]
   }
 
-  /** An answer other than a tunnel has been sent. */
+  /** The whole of an answer other than a tunnel has been handed over. Whether the client takes it no longer counts. */
   protected answered (): void {
     this.refused(this.response!.statusCode, this.#reason)
+  }
+
+  /** The client has the answer, or has left: nothing more is waited for. */
+  protected stopDeadline (): void {
+    clearTimeout(this.#deadline)
   }
 
   protected refused (statusCode: number, reason: Reason | undefined): void {
@@ -219,7 +236,6 @@ export abstract class Handshake {
   }
 
   #finish (refusal: Refusal | undefined): void {
-    clearTimeout(this.#deadline)
     const settle = this.#settle
     this.#settle = undefined
     this.takeOpening()?.giveUp()

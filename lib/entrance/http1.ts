@@ -5,11 +5,9 @@ import { errors } from '../errors.ts'
 import { endAndLinger } from '../linger.ts'
 import { prepareTcp } from '../tcp-socket.ts'
 import { Handshake, type Refusal, type ReplyHeaders, type WebSocketOutcome } from './handshake.ts'
-import type { WebSocketSettings } from './websocket.ts'
+import { limitInflated, openWebSocket, type WebSocketSettings } from './websocket.ts'
 
 /** The entrance for HTTP/1.1 upgrades (RFC 9110, section 7.8): from a claimed request to a tunnel. */
-
-const NO_HEAD = Buffer.alloc(0)
 
 /** An upgrade request between its arrival and its answer. */
 export class Http1Handshake extends Handshake {
@@ -56,33 +54,40 @@ export class Http1Handshake extends Handshake {
     return this.#socket
   }
 
-  override acceptWebSocket ({ server, protocol }: WebSocketSettings, hookHeaders: ReplyHeaders, { onOpen, onFailed }: WebSocketOutcome): void {
+  override acceptWebSocket (settings: WebSocketSettings, hookHeaders: ReplyHeaders, { onOpen, onFailed, onFault }: WebSocketOutcome): void {
     const { request } = this
+    const { server, protocol, maxInflated } = settings
     const socket = this.#socket
-    const addHeaders = (lines: string[], of: IncomingMessage): void => {
-      if (of === request) lines.push(...headerLines(this.headersBesides({}, hookHeaders)))
-    }
     // ws reads the request once more. What it would choose by itself has been chosen.
     request.headers.upgrade = 'websocket'
     if (protocol === undefined) delete request.headers['sec-websocket-protocol']
     else request.headers['sec-websocket-protocol'] = protocol
-    const giveUp = (): void => {
-      server.off('headers', addHeaders)
-      onFailed()
-    }
-    server.on('headers', addHeaders)
-    socket.once('close', giveUp)
+    socket.once('close', onFailed)
     this.#isWithServer = true
-    server.handleUpgrade(request, socket, NO_HEAD, (webSocket) => {
-      // The deadline may have passed.
-      if (this.isSettled) return webSocket.terminate()
-      server.off('headers', addHeaders)
-      socket.off('close', giveUp)
-      this.#handOver()
-      // It is the hub's to close: @fastify/websocket closes its own without a reason, and apps send to all of them.
-      server.clients?.delete(webSocket)
-      onOpen({ webSocket, tunnel: socket })
-    })
+    try {
+      openWebSocket(server, request, socket, headerLines(this.headersBesides({}, hookHeaders)), (webSocket) => {
+        // The deadline may have passed.
+        if (this.isSettled) return webSocket.terminate()
+        socket.off('close', onFailed)
+        this.#handOver()
+        limitInflated(webSocket, maxInflated)
+        // It is the hub's to close: @fastify/websocket closes its own without a reason, and apps send to all of them.
+        server.clients?.delete(webSocket)
+        onOpen({ webSocket, tunnel: socket })
+      }, (error) => {
+        onFault(error)
+        // What has been opened, or told otherwise, stays so.
+        if (this.isSettled) return
+        socket.off('close', onFailed)
+        this.#isWithServer = false
+        onFailed()
+        this.interrupt(new errors.FST_RELAY_WEBSOCKET_FAULT())
+      })
+    } catch (error) {
+      socket.off('close', onFailed)
+      this.#isWithServer = false
+      throw error
+    }
   }
 
   protected override get isWritable (): boolean {
@@ -90,21 +95,44 @@ export class Http1Handshake extends Handshake {
   }
 
   protected override respond (): ServerResponse | undefined {
-    const response = new ServerResponse(this.request)
+    const response = new HandshakeResponse(this.request, () => { if (!this.#socket.destroyed) this.answered() })
     response.shouldKeepAlive = false
-    response.on('finish', this.#onAnswered)
     // A hook that writes on behind an answer that was not its own must not end the process.
     response.on('error', () => {})
-    this.#socket.on('drain', this.#onDrain)
     try {
       response.assignSocket(this.#socket)
     } catch {
-      // An earlier request on this connection has no answer yet; there is no place for another one.
-      this.#socket.destroy()
       return undefined
     }
+    response.on('finish', this.#onAnswered)
+    this.#socket.on('drain', this.#onDrain)
     this.response = response
     return response
+  }
+
+  protected override waitForTurn (timeout: number): void {
+    const socket = this.#socket
+    const timer = setTimeout(() => {
+      this.refused(503, new errors.FST_RELAY_HANDSHAKE_TIMEOUT(timeout))
+      socket.destroy()
+    }, timeout)
+    const pipelined = new errors.FST_RELAY_PIPELINED()
+    const next = (): void => {
+      if (socket.destroyed) return
+      // The earlier answer has ended the connection.
+      if (!socket.writable) return this.refused(pipelined.statusCode!, pipelined)
+      const earlier = answerOn(socket)
+      if (earlier === undefined) return this.refuse(pipelined)
+      // Behind Node's own listener, which gives the socket to the next answer that waits for it.
+      earlier.once('finish', next)
+    }
+    socket.on('drain', () => {
+      // Node leaves this to the owner of an upgraded socket; without it, an earlier answer that is a stream would stop.
+      const earlier = answerOn(socket)
+      if (earlier !== this.response && earlier?.writableNeedDrain === true) earlier.emit('drain')
+    })
+    socket.once('close', () => clearTimeout(timer))
+    next()
   }
 
   protected override writeHead (statusCode: number, headers: OutgoingHttpHeaders): void {
@@ -151,6 +179,7 @@ export class Http1Handshake extends Handshake {
 
   /** Lets `request.signal` and `onRequestAbort` know when the client leaves while hooks run. */
   readonly #onClose = (): void => {
+    this.stopDeadline()
     this.request.destroy()
     if (!this.isSettled) {
       // The app's own server may have refused by its options, which it does itself.
@@ -175,15 +204,36 @@ export class Http1Handshake extends Handshake {
 
   readonly #onAnswered = (): void => {
     this.#hasAnswered = true
+    this.stopDeadline()
     const response = this.response!
     response.detachSocket(this.#socket)
     // As Node does where it has made the response.
     process.nextTick(() => response.emit('close'))
     this.#socket.off('end', this.#onEnd)
     this.#socket.off('drain', this.#onDrain)
-    this.answered()
     endAndLinger(this.#socket)
   }
+}
+
+/** Tells when the whole of the answer has been handed over, which `finish` does only when the system has taken it. */
+class HandshakeResponse extends ServerResponse {
+  readonly #onEnded: () => void
+
+  constructor (request: IncomingMessage, onEnded: () => void) {
+    super(request)
+    this.#onEnded = onEnded
+  }
+
+  override end (...args: unknown[]): this {
+    super.end(...args as any)
+    if (this.writableEnded) this.#onEnded()
+    return this
+  }
+}
+
+/** The answer that is being written to a socket. No public API leads from one to the other; Node's own does from 0.4 to 26. */
+function answerOn (socket: Socket): ServerResponse | undefined {
+  return (socket as Socket & { _httpMessage?: ServerResponse | null })._httpMessage ?? undefined
 }
 
 /** The headers of an answer that ends the connection, and tells which protocols the client may ask for instead. */

@@ -1,12 +1,12 @@
 import type { OutgoingHttpHeaders } from 'node:http'
-import { constants, type Http2Server, type Http2ServerRequest, Http2ServerResponse, type Http2Session, type ServerHttp2Stream } from 'node:http2'
+import { constants, type Http2Server, type Http2ServerRequest, Http2ServerResponse, type Http2Session, type ServerHttp2Stream, type Settings } from 'node:http2'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { errors } from '../errors.ts'
 import { failOnReset, isFinished, resetStream } from '../http2-stream.ts'
 import { prepareTcp } from '../tcp-socket.ts'
 import { Handshake, type Refusal, type ReplyHeaders, type WebSocketOutcome } from './handshake.ts'
-import { agreeOnDeflate, webSocketOn, type WebSocketSettings } from './websocket.ts'
+import { agreeOnDeflate, limitInflated, webSocketOn, type WebSocketSettings } from './websocket.ts'
 
 /** The entrance for extended CONNECT over HTTP/2 (RFC 8441): from a claimed request to a tunnel, which is one stream. */
 
@@ -27,9 +27,15 @@ export class Http2Handshake extends Handshake {
     // Node passes the stream's errors on to the request; met by no listener, one would end the process.
     for (const emitter of [this.#stream, request, response]) emitter.on('error', () => {})
     failOnReset(this.#stream)
-    // Of the response, Node says that it has finished also where the client has reset the stream.
+    // Of the response, Node says that it has finished also where the client has reset the stream, and not before the client has it.
     // Before the response tells that it has ended.
     this.#stream.prependListener('close', this.#onClose)
+    response.end = (...args: unknown[]) => {
+      const isThere = !this.#stream.destroyed
+      Reflect.apply(Http2ServerResponse.prototype.end, response, args)
+      if (isThere) this.answered()
+      return response
+    }
   }
 
   override get asked (): string | undefined {
@@ -57,7 +63,9 @@ export class Http2Handshake extends Handshake {
       ...(settings.protocol === undefined ? {} : { 'sec-websocket-protocol': settings.protocol }),
       ...(agreed === undefined ? {} : { 'sec-websocket-extensions': agreed.header })
     }, hookHeaders)
-    onOpen({ webSocket: webSocketOn(tunnel, settings, agreed?.deflate), tunnel })
+    const webSocket = webSocketOn(tunnel, settings, agreed?.deflate)
+    limitInflated(webSocket, settings.maxInflated)
+    onOpen({ webSocket, tunnel })
   }
 
   protected override get isWritable (): boolean {
@@ -77,6 +85,7 @@ export class Http2Handshake extends Handshake {
   }
 
   readonly #onClose = (): void => {
+    this.stopDeadline()
     if (this.isSettled) return
     if (isFinished(this.#stream)) return this.answered()
     if (!this.response.headersSent) this.response.statusCode = 499
@@ -103,24 +112,45 @@ export interface Http2Claimant {
  */
 const SESSION_WINDOW = 16 * 1024 * 1024
 
+/**
+ * What a session may have open beside tunnels where the app has not set `maxConcurrentStreams`: as many as RFC 9113, section 6.5.2,
+ * recommends at least.
+ */
+const OTHER_STREAMS = 100
+const MAX_SETTING = 2 ** 32 - 1
+
+export interface SessionLimits {
+  /** After which Fastify closes a session on which nothing has happened, in milliseconds. */
+  sessionTimeout: number
+  /** A session that has tunnels is sent a PING this often, in milliseconds. */
+  keepaliveInterval: number
+  /** After so many milliseconds in which nothing came, such a session is cut. */
+  keepaliveTimeout: number
+  /** How many tunnels one session may need. */
+  maxClientPeers: number
+}
+
+interface Session {
+  /** Which the session lets nobody touch, and does not destroy while the client keeps its own side open. */
+  socket: Socket
+  tunnels: number
+  hadTunnels: boolean
+  watch: NodeJS.Timeout | undefined
+}
+
 /** The sessions of one HTTP/2 server, and what is announced to them. */
 export class Http2Entrance {
   readonly #server: Http2Server
   readonly #claimant: Http2Claimant
-  readonly #sessionTimeout: number
-  readonly #sessions = new Set<Http2Session>()
-  /** Each session's socket, which a session lets nobody touch, and does not destroy while the client keeps its own side open. */
-  readonly #sockets = new WeakMap<Http2Session, Socket>()
+  readonly #limits: SessionLimits
+  readonly #sessions = new Map<Http2Session, Session>()
   /** Of which the session is about to be told. */
   #latestSocket: Socket | undefined
-  /** Tunnels of each session that has some. */
-  readonly #tunnels = new Map<Http2Session, number>()
 
-  /** @param sessionTimeout after which Fastify closes a session on which nothing has happened, in milliseconds */
-  constructor (server: Http2Server, claimant: Http2Claimant, sessionTimeout: number) {
+  constructor (server: Http2Server, claimant: Http2Claimant, limits: SessionLimits) {
     this.#server = server
     this.#claimant = claimant
-    this.#sessionTimeout = sessionTimeout
+    this.#limits = limits
     // Before Node's own listeners, which begin the session.
     server.prependListener('connection', this.#onConnection)
     server.prependListener('secureConnection', this.#onSecureConnection)
@@ -128,19 +158,29 @@ export class Http2Entrance {
     server.on('connect', this.#onConnect)
   }
 
-  /** Lets clients know that they may send `:protocol` (RFC 8441, section 3). */
+  /** Lets clients know that they may send `:protocol` (RFC 8441, section 3), and how many streams they may have. */
   announce (): void {
-    this.#server.updateSettings({ enableConnectProtocol: true })
+    const maxConcurrentStreams = Math.min(this.#limits.maxClientPeers + OTHER_STREAMS, MAX_SETTING)
+    this.#server.updateSettings({ enableConnectProtocol: true, ...(limitsStreams(this.#server) ? {} : { maxConcurrentStreams }) })
+  }
+
+  /** The socket of a stream's session; undefined if that is gone. */
+  socketOf ({ session }: ServerHttp2Stream): Socket | undefined {
+    return session === undefined ? undefined : this.#sessions.get(session)?.socket
   }
 
   /** Notes that a stream is a tunnel: a session is not idle while it has one, however silent that is. */
   hold (stream: ServerHttp2Stream): void {
     const { session } = stream
-    if (session === undefined) return
-    const tunnels = this.#tunnels.get(session) ?? 0
-    if (tunnels === 0) session.setTimeout(0)
-    this.#tunnels.set(session, tunnels + 1)
-    stream.once('close', () => this.#release(session))
+    const known = session && this.#sessions.get(session)
+    if (session === undefined || known === undefined) return
+    if (known.tunnels === 0) {
+      session.setTimeout(0)
+      known.watch = this.#watch(session, known.socket)
+    }
+    known.tunnels++
+    known.hadTunnels = true
+    stream.once('close', () => this.#release(session, known))
   }
 
   /**
@@ -151,10 +191,9 @@ export class Http2Entrance {
   close (grace: number): void {
     this.#server.off('connection', this.#onConnection).off('secureConnection', this.#onSecureConnection)
     this.#server.off('session', this.#onSession).off('connect', this.#onConnect)
-    for (const session of this.#sessions) {
+    for (const [session, { socket, hadTunnels }] of this.#sessions) {
       session.close()
-      if (!this.#tunnels.has(session)) continue
-      const socket = this.#sockets.get(session)!
+      if (!hadTunnels) continue
       const timer = setTimeout(() => {
         session.destroy()
         socket.destroy()
@@ -163,28 +202,65 @@ export class Http2Entrance {
     }
   }
 
-  #release (session: Http2Session): void {
-    const tunnels = this.#tunnels.get(session)! - 1
-    this.#tunnels.set(session, tunnels)
-    if (tunnels === 0 && !session.destroyed) session.setTimeout(this.#sessionTimeout)
+  #release (session: Http2Session, known: Session): void {
+    if (--known.tunnels > 0) return
+    clearInterval(known.watch)
+    if (!session.destroyed) session.setTimeout(this.#limits.sessionTimeout)
+  }
+
+  /**
+   * Asks the other side for a sign of life by PING, and cuts the session when none comes: TCP does not tell of a client that has vanished,
+   * and Node 20 tells nobody that it has ended a session because of a connection error, and reads no more of it.
+   */
+  #watch (session: Http2Session, socket: Socket): NodeJS.Timeout {
+    const { keepaliveInterval, keepaliveTimeout } = this.#limits
+    let bytesRead = socket.bytesRead
+    let heardAt = performance.now()
+    return setInterval(() => {
+      const now = performance.now()
+      if (socket.bytesRead !== bytesRead) {
+        bytesRead = socket.bytesRead
+        heardAt = now
+      }
+      if (now - heardAt > keepaliveTimeout) {
+        session.destroy(new Error(`no sign of life for ${keepaliveTimeout} ms, no answer to PING`))
+        socket.destroy()
+      } else if (!session.destroyed) {
+        // The answer shows in what is read.
+        session.ping(() => {})
+      }
+    }, keepaliveInterval).unref()
+  }
+
+  /** A client that keeps its side of a connection open whose session has ended is given the time of an idle session. */
+  #limitRest (socket: Socket): void {
+    const { sessionTimeout } = this.#limits
+    if (socket.destroyed || sessionTimeout === 0) return
+    const timer = setTimeout(() => socket.destroy(), sessionTimeout).unref()
+    socket.once('close', () => clearTimeout(timer))
   }
 
   /** Before there is a session: it does not let anybody touch its socket. */
   readonly #onConnection = (socket: Socket): void => {
     prepareTcp(socket)
-    this.#latestSocket = socket
+    this.#begin(socket)
   }
 
-  readonly #onSecureConnection = (socket: Socket): void => {
+  readonly #onSecureConnection = (socket: Socket): void => this.#begin(socket)
+
+  #begin (socket: Socket): void {
+    // Asked for now, Node keeps it; when the first request comes, a client that has reset the connection has no address any more.
+    keepAddress(socket.remoteAddress)
     this.#latestSocket = socket
   }
 
   readonly #onSession = (session: Http2Session): void => {
-    this.#sessions.add(session)
-    this.#sockets.set(session, this.#latestSocket!)
+    const known: Session = { socket: this.#latestSocket!, tunnels: 0, hadTunnels: false, watch: undefined }
+    this.#sessions.set(session, known)
     session.once('close', () => {
       this.#sessions.delete(session)
-      this.#tunnels.delete(session)
+      clearInterval(known.watch)
+      this.#limitRest(known.socket)
     })
     session.setLocalWindowSize(SESSION_WINDOW)
   }
@@ -208,4 +284,14 @@ export class Http2Entrance {
     response.setHeader('allow', 'GET')
     response.end()
   }
+}
+
+function keepAddress (_address: string | undefined): void {}
+
+/** Whether the app has set how many streams a client may have. Node keeps a server's settings where no public API leads. */
+function limitsStreams (server: Http2Server): boolean {
+  const options = Object.getOwnPropertySymbols(server).find(({ description }) => description === 'options')
+  // Where it is not found, the app's own word must not be overwritten.
+  if (options === undefined) return true
+  return (server as object as Record<symbol, { settings?: Settings }>)[options]!.settings?.maxConcurrentStreams !== undefined
 }

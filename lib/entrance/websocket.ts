@@ -1,4 +1,4 @@
-import type { IncomingHttpHeaders } from 'node:http'
+import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
 import * as ws from 'ws'
@@ -9,6 +9,8 @@ import type { HttpVersion } from '../hub/peer.ts'
 
 /** What @types/ws has not. */
 interface Deflate {
+  /** Above this, inflating stops, and the WebSocket closes with 1009; 0: never. */
+  _maxPayload: number
   params: object
   accept: (offers: object[]) => void
 }
@@ -30,6 +32,8 @@ export interface WebSocketSettings {
   server: WebSocketServer
   /** The subprotocol that was chosen. */
   protocol: string | undefined
+  /** What a compressed message may grow to, in bytes, whatever the server's own limit is. */
+  maxInflated: number
 }
 
 /** What our own servers differ by. */
@@ -79,6 +83,46 @@ interface Internals {
   _protocol: string
   _extensions: Record<string, Deflate>
   setSocket: (stream: Duplex, head: Buffer, options: object) => void
+}
+
+/** What `handleUpgrade` calls, beside the callback that it is given. */
+interface Upgrading extends WebSocketServer {
+  completeUpgrade: (...args: unknown[]) => void
+}
+
+/**
+ * Lets `server` open a WebSocket. What the app has given it may take its time (`verifyClient` with two parameters), and may throw: at once,
+ * which is thrown here, or later, which would end the process.
+ * @param lines headers for the 101
+ * @param onFault called with what was thrown later
+ */
+export function openWebSocket (
+  server: WebSocketServer, request: IncomingMessage, socket: Duplex, lines: readonly string[],
+  onOpen: (webSocket: WebSocket) => void, onFault: (error: unknown) => void
+): void {
+  let isLater = false
+  // The server, as this one request sees it: a listener for each would stay as long as the app takes its time.
+  const own = Object.create(server) as Upgrading
+  own.emit = (name: string, ...args: unknown[]) => {
+    if (name === 'headers') (args[0] as string[]).push(...lines)
+    return server.emit(name, ...args)
+  }
+  own.completeUpgrade = (...args) => {
+    try {
+      Reflect.apply((server as Upgrading).completeUpgrade, own, args)
+    } catch (error) {
+      if (!isLater) throw error
+      onFault(error)
+    }
+  }
+  own.handleUpgrade(request, socket, NOTHING, onOpen)
+  isLater = true
+}
+
+/** Limits what compressed messages of a WebSocket may grow to, where it has agreed on permessage-deflate. */
+export function limitInflated (webSocket: WebSocket, bytes: number): void {
+  const deflate = (webSocket as unknown as Internals)._extensions[PerMessageDeflate.extensionName]
+  if (deflate !== undefined && !(deflate._maxPayload > 0 && deflate._maxPayload < bytes)) deflate._maxPayload = bytes
 }
 
 /** Makes a server's WebSocket of a stream of HTTP/2, whose handshake is done (RFC 8441, section 5). */

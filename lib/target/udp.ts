@@ -9,6 +9,7 @@ import type { HostPort } from '../host-port.ts'
 /** A UDP socket of one tunnel's own, connected to its target: what comes from elsewhere does not arrive. */
 export class UdpTarget implements DatagramTarget {
   readonly #socket: Socket
+  #isClosed = false
 
   private constructor (socket: Socket) {
     this.#socket = socket
@@ -56,6 +57,9 @@ export class UdpTarget implements DatagramTarget {
   }
 
   close (): void {
+    // Node throws when it is told twice.
+    if (this.#isClosed) return
+    this.#isClosed = true
     this.#socket.close()
   }
 }
