@@ -15,7 +15,7 @@ export const errorCodes = [
   'REFUSED_STREAM', 'CANCEL', 'COMPRESSION_ERROR', 'CONNECT_ERROR', 'ENHANCE_YOUR_CALM', 'INADEQUATE_SECURITY', 'HTTP_1_1_REQUIRED'
 ] as const
 
-export const settingIds = { HEADER_TABLE_SIZE: 1, INITIAL_WINDOW_SIZE: 4, MAX_FRAME_SIZE: 5, ENABLE_CONNECT_PROTOCOL: 8 } as const
+export const settingIds = { HEADER_TABLE_SIZE: 1, MAX_CONCURRENT_STREAMS: 3, INITIAL_WINDOW_SIZE: 4, MAX_FRAME_SIZE: 5, ENABLE_CONNECT_PROTOCOL: 8 } as const
 
 const DEFAULT_WINDOW = 65535
 const MAX_FRAME = 16384
@@ -142,6 +142,9 @@ export interface RawSessionOptions {
   /** Whether what was received is given back to the server's windows at once; default: true. */
   updatesWindows?: boolean
   tls?: boolean
+  localAddress?: string
+  /** Leaves the connection open when the server has ended its side. */
+  allowHalfOpen?: boolean
 }
 
 export class RawSession {
@@ -150,6 +153,7 @@ export class RawSession {
   readonly frames: Http2Frame[] = []
   readonly streams = new Map<number, RawStream>()
   isClosed = false
+  answersPings = true
   sendWindow = DEFAULT_WINDOW
   #initialSendWindow = DEFAULT_WINDOW
   readonly #updatesWindows: boolean
@@ -169,7 +173,8 @@ export class RawSession {
   /** Connects to the server of `app` and waits for its settings; the test's end destroys the connection. */
   static async open (t: Test, app: FastifyInstance, options: RawSessionOptions = {}): Promise<RawSession> {
     const { port } = app.server.address() as AddressInfo
-    const address = { port, host: '127.0.0.1', noDelay: true }
+    const { localAddress, allowHalfOpen = false } = options
+    const address = { port, host: '127.0.0.1', noDelay: true, allowHalfOpen, ...(localAddress === undefined ? {} : { localAddress }) }
     const socket = options.tls === true ? connectTls({ ...address, rejectUnauthorized: false, ALPNProtocols: ['h2'] }) : connect(address)
     t.teardown(() => socket.destroy())
     const session = new RawSession(socket, options)
@@ -257,7 +262,7 @@ export class RawSession {
         if (!isAck) this.#takeSettings(settingsIn(frame.payload))
         return
       case frameTypes.PING:
-        if (!isAck) this.send(frameTypes.PING, flags.ACK, 0, frame.payload)
+        if (!isAck && this.answersPings) this.send(frameTypes.PING, flags.ACK, 0, frame.payload)
         return
       case frameTypes.WINDOW_UPDATE:
         if (frame.stream === 0) this.sendWindow += frame.payload.readUInt32BE()

@@ -19,7 +19,7 @@ const app = await startServer(t, {
 t.test('the server announces extended CONNECT in its first frame, before any request', async (t) => {
   const session = await RawSession.open(t, app)
   t.equal(session.frames[0]!.type, frameTypes.SETTINGS)
-  t.match(session.serverSettings, [[settingIds.ENABLE_CONNECT_PROTOCOL, 1]])
+  t.match(session.serverSettings, [[settingIds.MAX_CONCURRENT_STREAMS, 356], [settingIds.ENABLE_CONNECT_PROTOCOL, 1]])
   const { remoteSettings } = await openSession(t, app)
   t.equal(remoteSettings.enableConnectProtocol, true, 'as Node sees it')
 })

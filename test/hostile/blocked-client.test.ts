@@ -51,3 +51,19 @@ t.test('a client that does not take the refusal of an app that closes does not h
   await late.send(upgradeText('/relay'))
   await closed
 })
+
+t.test('a refusal that the client does not take does not count as unfinished', async (t) => {
+  const app = await startApp(t, (app) => {
+    app.server.on('connection', (socket: Socket) => { if (socket.remoteAddress === '127.0.0.1') takeNothing(socket) })
+    app.relay('/relay')
+    app.relay('/guarded', { onRequest: async (_request, reply) => await reply.code(401).send('no') })
+  }, { relay: { maxUnfinishedHandshakes: 1, maxClientUnfinishedHandshakes: 1 } })
+  const refusals = refusalsOf(app)
+  for (const text of [upgradeText('/relay', { host: false }), upgradeText('/guarded')]) {
+    const client = await RawClient.dial(t, app)
+    await client.send(text)
+  }
+  await until(() => refusals.length === 2)
+  await openBare(t, app, '/relay', {}, { localAddress: '127.0.0.2' })
+  t.match(refusals.map(({ statusCode, code }) => code ?? statusCode).sort(), [401, 'FST_RELAY_HOST_HEADER'])
+})

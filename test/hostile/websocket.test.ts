@@ -1,11 +1,18 @@
 import { createHash, randomBytes } from 'node:crypto'
-import websocket from '@fastify/websocket'
+import { once } from 'node:events'
+import { createServer, type AddressInfo } from 'node:net'
+import type { Duplex } from 'node:stream'
+import websocket, { type WebsocketPluginOptions } from '@fastify/websocket'
 import t from 'tap'
-import type { WebSocket } from 'ws'
+import * as ws from 'ws'
+import { WebSocket } from 'ws'
+import { openSession, openTunnelOn } from '../helpers/http2-client.ts'
 import { RawClient, upgradeText } from '../helpers/raw-client.ts'
-import { startApp } from '../helpers/relay-app.ts'
+import { askForUpgrade, refusalsOf, startApp } from '../helpers/relay-app.ts'
 import { until } from '../helpers/tunnel.ts'
 import { openWebSocket } from '../helpers/websocket.ts'
+
+const { PerMessageDeflate } = ws as unknown as { PerMessageDeflate: new (options: object) => { accept: (offers: object[]) => void } }
 
 const openingHandshake = upgradeText('/relay', {
   headers: { Upgrade: 'websocket', 'Sec-WebSocket-Version': '13', 'Sec-WebSocket-Key': 'AAAAAAAAAAAAAAAAAAAAAA==' }
@@ -80,3 +87,82 @@ t.test('a receiver that does not read holds the sender back, also where its mess
   // What two kernels hold, and not all of it.
   t.ok(taken() < 32 * 1024 * 1024, `${taken()} bytes are taken`)
 })
+
+const socketHeaders = { Upgrade: 'websocket', 'Sec-WebSocket-Version': '13', 'Sec-WebSocket-Key': 'AAAAAAAAAAAAAAAAAAAAAA==' }
+type ServerOptions = WebsocketPluginOptions['options']
+
+function failWith (message: string): never {
+  throw new Error(message)
+}
+
+const faults: Record<string, { options?: ServerOptions, headers?: () => void, code?: string }> = {
+  'verifyClient throws': { options: { verifyClient: () => failWith('verify') } },
+  'a listener for headers throws': { options: {}, headers: () => failWith('headers') },
+  'a listener for headers throws after verifyClient took its time': {
+    options: { verifyClient: (_info, answer) => { setImmediate(answer, true) } },
+    headers: () => failWith('late'),
+    code: 'FST_RELAY_WEBSOCKET_FAULT'
+  }
+}
+for (const [what, { options, headers, code }] of Object.entries(faults)) {
+  for (const target of ['udp', 'tcp', undefined]) {
+    t.test(`where ${what}, one handshake is answered with 500, and nothing is left of it (${target ?? 'no target'})`, async (t) => {
+      const server = createServer().listen(0, '127.0.0.1')
+      await once(server, 'listening')
+      t.teardown(() => server.close())
+      const { port } = server.address() as AddressInfo
+      const handled: string[] = []
+      const app = await startApp(t, async (app) => {
+        await app.register(websocket, options === undefined ? {} : { options })
+        if (headers !== undefined) app.websocketServer.on('headers', headers)
+        app.setErrorHandler(async (error: Error, _request, reply) => { handled.push(error.message); return await reply.code(500).send({ message: 'handled' }) })
+        app.relay('/relay', target === undefined ? {} : { target: `${target}://127.0.0.1:${port}` })
+      })
+      const refusals = refusalsOf(app)
+      const wanted = target === 'tcp' ? { ...socketHeaders, 'Sec-WebSocket-Protocol': 'spanza.raw.v1' } : socketHeaders
+      const { statusCode, headers: answered } = await askForUpgrade(t, app, '/relay', { headers: wanted })
+      t.match({ statusCode, answered }, { statusCode: 500, answered: { connection: 'close' } })
+      t.equal(handled.length, code === undefined ? 1 : 0, 'the error handler of the app has seen what could still be brought to it')
+      t.match(refusals, [{ statusCode: 500, code }])
+      t.equal(app.websocketServer.listenerCount('headers'), headers === undefined ? 0 : 1)
+    })
+  }
+}
+
+t.test('handshakes that wait for verifyClient leave no listeners on the server', async (t) => {
+  const app = await startApp(t, async (app) => {
+    await app.register(websocket, { options: { verifyClient: (_info, _answer) => {} } })
+    app.relay('/relay')
+  })
+  for (let i = 0; i < 12; i++) await (await RawClient.dial(t, app)).send(openingHandshake)
+  await app.inject('/')
+  t.equal(app.websocketServer.listenerCount('headers'), 0)
+})
+
+for (const httpVersion of ['1.1', '2']) {
+  t.test(`a compressed message that would grow above maxPacketSize is refused; others of that size are dropped (HTTP/${httpVersion})`, async (t) => {
+    const app = await startApp(t, (app) => app.relay('/relay', { perMessageDeflate: true }), {
+      server: (httpVersion === '2' ? { http2: true } : {}) as object, relay: { maxPacketSize: 1000 }
+    })
+    const connection = async (): Promise<Duplex> => (await openTunnelOn(await openSession(t, app), '/relay', { headers: { 'sec-websocket-extensions': 'permessage-deflate' } })).stream
+    const open = async (): Promise<WebSocket> => {
+      if (httpVersion === '1.1') return await openWebSocket(t, app, '/relay', [], { perMessageDeflate: { threshold: 1 } })
+      const socket = new (WebSocket as unknown as new (address: null, protocols: undefined, options: object) => WebSocket)(null, undefined, { isServer: false })
+      const deflate = new PerMessageDeflate({ threshold: 1, isServer: false })
+      deflate.accept([{}])
+      Object.assign(socket, { _isServer: false, _extensions: { 'permessage-deflate': deflate } })
+      ;(socket as unknown as { setSocket: (...args: unknown[]) => void }).setSocket(await connection(), Buffer.alloc(0), { maxPayload: 0 })
+      return socket
+    }
+    const socket = await open()
+    socket.send(Buffer.alloc(2000), { compress: false })
+    socket.send(Buffer.alloc(1000), { compress: true })
+    await until(() => app.relayHub.stats().datagramsIn === 2)
+    t.match(app.relayHub.stats().drops, { 'too-large': 1 })
+    t.equal(app.relayHub.stats().peers, 1)
+    const closed = once(socket, 'close')
+    socket.send(Buffer.alloc(1001), { compress: true })
+    t.match(await closed, [1009])
+    t.match(app.relayHub.stats().detached, { 'protocol-error': 1 })
+  })
+}
