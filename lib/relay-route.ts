@@ -129,7 +129,10 @@ export function markOf ({ config }: { config?: unknown }): RelayRouteMark | unde
   return (config as { [kRelayRoute]?: RelayRouteMark } | undefined)?.[kRelayRoute]
 }
 
-/** Defines the route `path` in the scope `fastify`. */
+/**
+ * Defines the route `path` in the scope `fastify`.
+ * @internal
+ */
 export function defineRelayRoute (fastify: FastifyInstance, server: RelayServer, path: string, options: RelayRouteOptions = {}): void {
   checkOptionNames('a relay route', options)
   const [misplaced] = hubOptionsIn(options)

@@ -58,7 +58,10 @@ export interface Admitted {
   /** Bytes towards the client wait until its first one has come, or a moment has passed: there are clients that lose what follows the 101 at once. */
   holdsOutput: boolean
   target?: ConnectedTarget | undefined
-  /** What brings the datagrams out of the tunnel where no framing does. */
+  /**
+   * What brings the datagrams out of the tunnel where no framing does.
+   * @internal
+   */
   webSocket?: WebSocket | undefined
 }
 
