@@ -62,6 +62,7 @@ export const errors = {
   // The client.
   FST_RELAY_REFUSED: createError<[number, string]>('FST_RELAY_REFUSED', 'The relay answered %d: %s'),
   FST_RELAY_CONNECT: createError<[string]>('FST_RELAY_CONNECT', 'Could not connect to the relay: %s'),
+  FST_RELAY_PROXY: createError<[string, string]>('FST_RELAY_PROXY', 'Could not connect through the proxy %s: %s'),
   FST_RELAY_ANSWER: createError<[string]>('FST_RELAY_ANSWER', 'The answer is not what a relay sends: %s'),
   FST_RELAY_HTTP2: createError<[string]>('FST_RELAY_HTTP2', 'The server takes no tunnels over HTTP/2: %s'),
   FST_RELAY_ABORTED: createError<[string]>('FST_RELAY_ABORTED', 'The tunnel was aborted: %s'),

@@ -12,6 +12,7 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url))
 const manifest = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'))
 
 const directory = mkdtempSync(join(tmpdir(), 'spanza-package-'))
+t.setTimeout(180_000) // The compiler takes its time on a busy machine.
 t.teardown(() => rmSync(directory, { recursive: true, force: true }))
 
 // A copy, not a link: TypeScript looks for types from a file's real path upwards, and would find the project's own.
@@ -56,6 +57,7 @@ const compilers: Record<string, object> = {
 }
 
 t.test('a strict project without skipLibCheck compiles with what the package brings along', async (t) => {
+  t.setTimeout(180_000)
   // Only what npm would install: nothing of the development dependencies but the types of Node.
   const available = [
     ...Object.keys(manifest.dependencies), ...Object.keys(manifest.peerDependencies), '@types/node'
@@ -71,8 +73,14 @@ t.test('a strict project without skipLibCheck compiles with what the package bri
     const project = join(directory, `${name}.json`)
     writeFileSync(project, JSON.stringify({
       compilerOptions: {
-        ...compilerOptions, target: 'es2023', lib: ['es2023'], types: ['node'], strict: true, exactOptionalPropertyTypes: true,
-        skipLibCheck: false, noEmit: true
+        ...compilerOptions,
+        target: 'es2023',
+        lib: ['es2023'],
+        types: ['node'],
+        strict: true,
+        exactOptionalPropertyTypes: true,
+        skipLibCheck: false,
+        noEmit: true
       },
       files: ['consumer.ts']
     }))

@@ -31,6 +31,8 @@ const flags = {
   cert: { type: 'string' },
   key: { type: 'string' },
   insecure: { type: 'boolean' },
+  proxy: { type: 'string' },
+  'local-address': { type: 'string' },
   'retry-replaced': { type: 'boolean' },
   metrics: { type: 'string' },
   json: { type: 'boolean' },
@@ -58,6 +60,8 @@ export function parseCommand (args: string[], env: NodeJS.ProcessEnv): Command {
       'use --token-file, or the environment variable SPANZA_TOKEN')
   }
   const options: SidecarOptions = { url }
+  if (values.proxy !== undefined) options.proxy = values.proxy === 'none' ? false : values.proxy
+  if (values['local-address'] !== undefined) options.localAddress = values['local-address']
   if (values.listen !== undefined) options.listen = values.listen
   if (values.forward !== undefined) options.forward = values.forward
   if (values.host !== undefined) options.host = values.host
@@ -82,6 +86,9 @@ export function parseCommand (args: string[], env: NodeJS.ProcessEnv): Command {
   if (values.insecure === true) tls.rejectUnauthorized = false
   if (Object.keys(tls).length > 0) options.tls = tls
   const warnings = values.insecure === true ? ['--insecure: the relay’s certificate is not checked, and the token could go to anybody'] : []
+  if (values.proxy?.includes('@') === true) {
+    warnings.push('--proxy: a password on the command line can be read by every user of this machine; use the environment variable ALL_PROXY')
+  }
   const metrics = values.metrics === undefined ? {} : { metrics: parseMetrics(values.metrics) }
   return { name: 'connect', options, json: values.json === true, ...metrics, warnings }
 }

@@ -20,6 +20,10 @@ Joins a local UDP port, for WireGuard to use as its endpoint, to a relay.
   --cert <file>             this side's certificate (PEM)
   --key <file>              this side's private key (PEM)
   --insecure                do not check the relay's certificate
+  --proxy <url>             an HTTP proxy on the way, http: or https:, or none for no proxy.
+                            Without it, what HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and
+                            NO_PROXY in the environment say
+  --local-address <address> the address of this machine to connect from
   --retry-replaced          connect again also when another device with the same
                             identity has taken the place
   --metrics <address:port>  metrics for Prometheus at http://address:port/metrics; only a

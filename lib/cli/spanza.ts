@@ -40,7 +40,7 @@ async function main (): Promise<number> {
 }
 
 async function connect ({ options, json, metrics, warnings }: Command & { name: 'connect' }): Promise<number> {
-  const sidecar = new UdpSidecar(options)
+  const sidecar = new UdpSidecar({ proxy: 'env', ...options })
   for (const warning of warnings) complain(warning)
   const output = openOutput(sidecar, json)
   if (json) reportJson(sidecar, output.write)

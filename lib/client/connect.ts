@@ -1,15 +1,14 @@
 import { request as httpRequest, type IncomingHttpHeaders } from 'node:http'
-import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { errors } from '../errors.ts'
 import { readAgreement, shown } from './answer.ts'
-import { connectError, describeError } from './describe-error.ts'
+import { connectError, describeError, noAnswerError } from './describe-error.ts'
 import { EarlyTunnel } from './early-tunnel.ts'
 import { connectHttp2 } from './http2-handshake.ts'
 import { planConnect, type ConnectOptions, type ConnectPlan, type HttpUpgradeOptions, type RawConnectOptions } from './options.ts'
 import { readRefusal } from './refusal.ts'
 import { RelayConnection } from './relay-connection.ts'
-import { openTransport, sendProxyHeader } from './transport.ts'
+import { openTransport } from './transport.ts'
 
 /**
  * Opens a tunnel to a relay. With `framings: 'raw'`, the default under `protocol: 'websocket'`, it carries bytes and is
@@ -27,6 +26,7 @@ import { openTransport, sendProxyHeader } from './transport.ts'
  * @param url an `http:` or `https:` URL, without user name and password; for `protocol: 'websocket'` also `ws:`, `wss:`
  * @throws FST_RELAY_CLIENT_OPTION an option cannot be used
  * @throws FST_RELAY_CONNECT no answer came: the network, TLS, or no time left; see `cause`
+ * @throws FST_RELAY_PROXY the proxy cannot be reached, refuses, or wants credentials
  * @throws FST_RELAY_REFUSED the relay said no; the error is a `RelayRefusedError`
  * @throws FST_RELAY_ANSWER the answer is no relay's, or a proxy removed parts of it
  * @throws FST_RELAY_HTTP2 with `httpVersion: 2`: the server does not speak HTTP/2, or not its extended CONNECT
@@ -37,17 +37,19 @@ export function connect (url: string | URL, options?: ConnectOptions): Promise<R
 export async function connect (url: string | URL, options: ConnectOptions | RawConnectOptions | HttpUpgradeOptions = {}): Promise<RelayConnection | Duplex> {
   const plan = planConnect(url, options)
   plan.signal?.throwIfAborted()
-  return plan.httpVersion === 2 ? await connectHttp2(plan) : await handshake(plan, openTransport(plan))
+  return plan.httpVersion === 2 ? await connectHttp2(plan) : await handshake(plan)
 }
 
-/** Sends the request on the transport and waits for the answer. Whatever fails destroys the transport. */
-function handshake (plan: ConnectPlan, transport: Duplex): Promise<RelayConnection | Duplex> {
+/** Opens a transport, sends the request on it and waits for the answer. Whatever fails destroys the transport. */
+function handshake (plan: ConnectPlan): Promise<RelayConnection | Duplex> {
   return new Promise((resolve, reject) => {
+    const opening = new AbortController()
+    let transport: Duplex | undefined
     let early: EarlyTunnel | undefined
     let refusal: (() => void) | undefined
     const timer = setTimeout(() => {
       if (refusal !== undefined) refusal()
-      else fail(connectError(`no answer within ${plan.handshakeTimeout} ms`))
+      else fail(noAnswerError(plan, transport !== undefined))
     }, plan.handshakeTimeout)
     const onAbort = () => fail(plan.signal!.reason)
     plan.signal?.addEventListener('abort', onAbort)
@@ -58,12 +60,13 @@ function handshake (plan: ConnectPlan, transport: Duplex): Promise<RelayConnecti
     }
     const fail = (error: unknown) => {
       settle()
+      opening.abort()
       early?.destroy(error as Error)
-      transport.destroy()
+      transport?.destroy()
       reject(error)
     }
 
-    const beginEarly = () => {
+    const beginEarly = (transport: Duplex) => {
       if (plan.earlyData === undefined || early !== undefined) return
       early = new EarlyTunnel(transport)
       early.on('error', () => {})
@@ -71,7 +74,7 @@ function handshake (plan: ConnectPlan, transport: Duplex): Promise<RelayConnecti
       resolve(early)
     }
 
-    const ask = () => {
+    const ask = (transport: Duplex) => {
       const request = httpRequest({
         createConnection: () => transport,
         path: plan.path,
@@ -98,7 +101,7 @@ function handshake (plan: ConnectPlan, transport: Duplex): Promise<RelayConnecti
           if (head.length > 0) tunnel.unshift(head)
           if (agreement === undefined) {
             tunnel.allowHalfOpen = true
-            beginEarly() // if the transport has answered before it was done with the request
+            beginEarly(transport) // if the transport has answered before it was done with the request
             early?.open()
             resolve(tunnel)
           } else {
@@ -109,18 +112,15 @@ function handshake (plan: ConnectPlan, transport: Duplex): Promise<RelayConnecti
           fail(error)
         }
       })
-      request.on('finish', beginEarly)
+      request.on('finish', () => beginEarly(transport))
       request.end()
     }
 
-    if (plan.proxyProtocol === undefined) return ask()
-    const onError = (error: Error) => fail(connectError(describeError(error), error))
-    transport.once('error', onError)
-    transport.once('connect', () => {
-      transport.off('error', onError)
-      transport = sendProxyHeader(plan, transport as Socket)
-      ask()
-    })
+    openTransport(plan, opening.signal).then((opened) => {
+      if (opening.signal.aborted) return opened.destroy()
+      transport = opened
+      ask(opened)
+    }).catch(fail)
   })
 }
 

@@ -1,5 +1,6 @@
 import { errors } from '../errors.ts'
 import { printable } from '../printable.ts'
+import type { ConnectPlan } from './options.ts'
 
 /** An error in words on one line: some of Node's have no message, only a code or other errors inside. */
 export function describeError (error: unknown): string {
@@ -14,4 +15,10 @@ export function connectError (text: string, cause?: unknown): Error {
   const error = errors.FST_RELAY_CONNECT(text)
   if (cause !== undefined) error.cause = cause
   return error
+}
+
+/** The error for an attempt whose time is over, naming the proxy if that was as far as it came. */
+export function noAnswerError ({ handshakeTimeout, proxy }: ConnectPlan, hasTransport: boolean): Error {
+  const text = `no answer within ${handshakeTimeout} ms`
+  return proxy === undefined || hasTransport ? connectError(text) : errors.FST_RELAY_PROXY(proxy.name, text)
 }

@@ -2,7 +2,7 @@ import { constants } from 'node:http2'
 import type { Duplex } from 'node:stream'
 import { errors } from '../errors.ts'
 import { readAgreement } from './answer.ts'
-import { connectError, describeError } from './describe-error.ts'
+import { connectError, describeError, noAnswerError } from './describe-error.ts'
 import { joinSession, type RelaySession } from './http2-session.ts'
 import type { Http2Tunnel } from './http2-tunnel.ts'
 import type { ConnectPlan } from './options.ts'
@@ -21,7 +21,7 @@ export function connectHttp2 (plan: ConnectPlan): Promise<RelayConnection | Dupl
       if (refusal !== undefined) return refusal()
       // The connection may be dead, and then the next attempt needs another.
       session.retire()
-      fail(connectError(`no answer within ${plan.handshakeTimeout} ms`))
+      fail(noAnswerError(plan, session.hasTransport))
     }, plan.handshakeTimeout)
     const onAbort = () => fail(plan.signal!.reason)
     plan.signal?.addEventListener('abort', onAbort)

@@ -1,16 +1,15 @@
 import { once } from 'node:events'
 import { connect as connectHttp2, constants, type ClientHttp2Session, type OutgoingHttpHeaders, type Settings } from 'node:http2'
-import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
-import { TLSSocket } from 'node:tls'
+import type { TLSSocket } from 'node:tls'
 import { isDeepStrictEqual } from 'node:util'
-import { errors } from '../errors.ts'
+import { errors, isRelayError } from '../errors.ts'
 import { errorCodeName } from '../http2-stream.ts'
 import { connectError, describeError } from './describe-error.ts'
 import { Http2Tunnel } from './http2-tunnel.ts'
 import { Liveness } from './liveness.ts'
 import type { ConnectPlan } from './options.ts'
-import { openTransport, sendProxyHeader } from './transport.ts'
+import { openTransport } from './transport.ts'
 
 /**
  * What a tunnel that is not read from can make this side hold, in bytes; and as much is under way at most, which is
@@ -41,9 +40,24 @@ export function joinSession (plan: ConnectPlan): RelaySession {
 
 /** What has to be equal for tunnels to share a connection: where it leads, who vouches for that, and how it is made. */
 function keyOf ({
-  secure, hostname, port, host, servername, tls, createConnection, proxyProtocol, keepaliveInterval, keepaliveTimeout
+  secure, hostname, port, host, servername, tls, createConnection, proxy, proxyTls, localAddress, proxyProtocol, keepaliveInterval,
+  keepaliveTimeout
 }: ConnectPlan) {
-  return { secure, hostname, port, host, servername, tls, createConnection, proxyProtocol, keepaliveInterval, keepaliveTimeout }
+  return {
+    secure,
+    hostname,
+    port,
+    host,
+    servername,
+    tls,
+    createConnection,
+    proxy,
+    proxyTls,
+    localAddress,
+    proxyProtocol,
+    keepaliveInterval,
+    keepaliveTimeout
+  }
 }
 
 /** An HTTP/2 connection to a relay. It lives as long as there are tunnels on it, or attempts to open one. */
@@ -54,6 +68,7 @@ export class RelaySession {
    */
   readonly opened: Promise<void>
   readonly #key: unknown
+  readonly #opening = new AbortController()
   #transport: Duplex | undefined
   #session: ClientHttp2Session | undefined
   #liveness: Liveness | undefined
@@ -78,6 +93,11 @@ export class RelaySession {
   /** Whether the connection is gone, or going, and its tunnels with it. */
   get isBroken (): boolean {
     return this.#session!.destroyed || this.#transport!.destroyed
+  }
+
+  /** Whether there is a connection to speak on, be it before TLS and HTTP/2. */
+  get hasTransport (): boolean {
+    return this.#transport !== undefined
   }
 
   /** Whether a tunnel with this key can join. */
@@ -126,19 +146,19 @@ export class RelaySession {
       if (settings.enableConnectProtocol !== true) throw errors.FST_RELAY_HTTP2('its SETTINGS lack ENABLE_CONNECT_PROTOCOL (RFC 8441)')
       this.#isOpen = true
     } catch (error) {
-      if (error instanceof errors.FST_RELAY_HTTP2 || error instanceof errors.FST_RELAY_CLIENT_OPTION || error instanceof errors.FST_RELAY_CONNECT) throw error
+      if (isRelayError(error)) throw error
       throw connectError(describeError(error), error)
     }
   }
 
   async #connect (plan: ConnectPlan): Promise<Duplex> {
-    this.#transport = openTransport(plan)
-    if (plan.createConnection !== undefined) return this.#transport
-    if (plan.proxyProtocol !== undefined) {
-      await once(this.#transport, 'connect')
-      this.#transport = sendProxyHeader(plan, this.#transport as Socket)
+    const { signal } = this.#opening
+    this.#transport = await openTransport(plan, signal)
+    if (signal.aborted) {
+      this.#transport.destroy()
+      signal.throwIfAborted()
     }
-    if (this.#transport instanceof TLSSocket) await secured(this.#transport)
+    if (plan.secure && plan.createConnection === undefined) await secured(this.#transport as TLSSocket)
     return this.#transport
   }
 
@@ -195,6 +215,7 @@ export class RelaySession {
   }
 
   #destroy (): void {
+    this.#opening.abort()
     this.#session?.destroy()
     this.#transport?.destroy()
   }

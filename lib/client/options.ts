@@ -2,10 +2,12 @@ import { validateHeaderName, validateHeaderValue } from 'node:http'
 import { isIP } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { createSecureContext, type ConnectionOptions } from 'node:tls'
-import { inspect } from 'node:util'
-import { errors } from '../errors.ts'
 import type { ProxyProtocolVersion } from '../proxy-protocol.ts'
 import { MAX_DATAGRAM_SIZE } from '../wireguard.ts'
+import { optionError } from './option-error.ts'
+import { checkProxy, type ProxyPlan } from './proxy-options.ts'
+
+export { optionError }
 
 /** The framings that carry datagrams. */
 export type DatagramFraming = 'wg' | 'len16'
@@ -25,8 +27,8 @@ export type TlsOptions = Pick<ConnectionOptions,
 export interface TransportOptions {
   /**
    * Default 1. With 2, all tunnels of equal settings share a connection for as long as there are any: equal are the origin,
-   * `host`, `servername`, `tls` (by value), `createConnection` (the same function), `proxyProtocol`, `keepaliveInterval` and
-   * `keepaliveTimeout`, by which that connection is watched as well. An `http:` URL is
+   * `host`, `servername`, `tls` (by value), `createConnection` (the same function), `proxy`, `proxyTls`, `localAddress`,
+   * `proxyProtocol`, `keepaliveInterval` and `keepaliveTimeout`, by which that connection is watched as well. An `http:` URL is
    * spoken to without asking ("prior knowledge"), for `https:` ALPN must choose it: nothing falls back to HTTP/1.1.
    */
   httpVersion?: HttpVersion
@@ -51,11 +53,26 @@ export interface TransportOptions {
   /** For `https:` only, and not together with `createConnection`. `ca` stands in place of the built-in list. */
   tls?: TlsOptions
   /**
-   * Gives the connection to speak HTTP on, connected or connecting, in place of TCP or TLS to the URL's host. With an
-   * `https:` URL too it is used as it is: TLS, and ALPN for HTTP/2, are then its own affair. Called once an attempt, with
-   * `httpVersion: 2` once for each connection that tunnels share.
+   * Gives the connection to speak HTTP on, connected or connecting, or a promise of it, in place of TCP or TLS to the URL's
+   * host. With an `https:` URL too it is used as it is: TLS, and ALPN for HTTP/2, are then its own affair. Called once an
+   * attempt, with `httpVersion: 2` once for each connection that tunnels share. A connection that comes after the attempt
+   * has failed is destroyed.
    */
-  createConnection?: () => Duplex
+  createConnection?: () => Duplex | Promise<Duplex>
+  /**
+   * An HTTP proxy on the way, which is asked by CONNECT (RFC 9110, section 9.3.6), for `http:` URLs too: an `http:` or `https:`
+   * URL, with user name and password for Basic authentication; or `'env'` for the one that HTTPS_PROXY, HTTP_PROXY,
+   * ALL_PROXY and NO_PROXY name. Default: false, as for Node's own clients: a library that read the environment could be led
+   * astray by variables that are meant for other parts of its process. The command reads it. Not with `createConnection`.
+   */
+  proxy?: string | URL | false
+  /** TLS options for an `https:` proxy; those in `tls` are for the relay alone. */
+  proxyTls?: TlsOptions
+  /**
+   * The address of this machine to connect from. The relay, or the proxy, is then reached over the same IP version. It
+   * chooses no route by itself: where that depends on the source address, a rule of the system's does.
+   */
+  localAddress?: string
   /**
    * Version of a PROXY header to send before anything else, also before TLS, with the addresses of this connection's
    * two ends: for a server that demands one. Not together with `createConnection`.
@@ -118,7 +135,10 @@ export interface ConnectPlan {
   readonly headers: Record<string, string | readonly string[]>
   readonly servername: string | undefined
   readonly tls: TlsOptions
-  readonly createConnection: (() => Duplex) | undefined
+  readonly createConnection: (() => Duplex | Promise<Duplex>) | undefined
+  readonly proxy: ProxyPlan | undefined
+  readonly proxyTls: TlsOptions
+  readonly localAddress: string | undefined
   readonly proxyProtocol: ProxyProtocolVersion | undefined
   readonly signal: AbortSignal | undefined
   readonly handshakeTimeout: number
@@ -154,11 +174,6 @@ const RESERVED_HEADERS: Record<string, string> = {
 
 /** Header fields of a connection, which HTTP/2 does not have (RFC 9113, section 8.2.2). */
 const HTTP1_HEADERS = ['keep-alive', 'proxy-connection', 'http2-settings']
-
-/** The error for an option that cannot be used, naming it and its value. */
-export function optionError (name: string, expected: string, value: unknown): Error {
-  return errors.FST_RELAY_CLIENT_OPTION(name, expected, inspect(value, { depth: 0, maxStringLength: 200, breakLength: Infinity }))
-}
 
 /** An integer option in a range, or its default. */
 export function integerOption (name: string, value: unknown, fallback: number, min: number, max: number): number {
@@ -198,6 +213,7 @@ export function planConnect (url: string | URL, options: DatagramOptions | RawCo
       throw optionError('proxyProtocol', 'absent with createConnection, which sends the header itself', proxyProtocol)
     }
   }
+  const destination = { secure, hostname: bareHostname, port: port === '' ? (secure ? 443 : 80) : Number(port) }
   const { earlyData } = options as RawConnectOptions
   if (earlyData !== undefined) {
     if (!(earlyData instanceof Uint8Array)) throw optionError('earlyData', 'a Buffer', typeof earlyData)
@@ -216,9 +232,7 @@ export function planConnect (url: string | URL, options: DatagramOptions | RawCo
     httpVersion,
     protocol,
     href,
-    secure,
-    hostname: bareHostname,
-    port: port === '' ? (secure ? 443 : 80) : Number(port),
+    ...destination,
     path,
     host: hostHeader,
     headers: httpVersion === 1
@@ -234,6 +248,9 @@ export function planConnect (url: string | URL, options: DatagramOptions | RawCo
     servername: checkServername(options.servername, hostHeader, bareHostname),
     tls: checkTls(options, secure),
     createConnection: options.createConnection,
+    proxy: checkProxy(options, destination),
+    proxyTls: checkTlsContext('proxyTls', options.proxyTls),
+    localAddress: checkLocalAddress(options),
     proxyProtocol,
     signal: options.signal,
     handshakeTimeout: integerOption('handshakeTimeout', options.handshakeTimeout, DEFAULT_HANDSHAKE_TIMEOUT_MS, 1, MAX_TIMER_MS),
@@ -307,16 +324,28 @@ function checkServername (value: unknown, hostHeader: string, hostname: string):
 function checkTls (options: TransportOptions, secure: boolean): TlsOptions {
   const { tls } = options
   if (tls === undefined) return {}
-  // The value is never shown: it may hold a private key.
-  if (typeof tls !== 'object' || tls === null) throw optionError('tls', 'an object', typeof tls)
   if (options.createConnection !== undefined) throw optionError('tls', 'absent with createConnection, which does TLS itself', 'given')
   if (!secure) throw optionError('tls', 'absent with an http: URL', 'given')
+  return checkTlsContext('tls', tls)
+}
+
+function checkTlsContext (name: string, tls: TlsOptions | undefined): TlsOptions {
+  if (tls === undefined) return {}
+  // The value is never shown: it may hold a private key.
+  if (typeof tls !== 'object' || tls === null) throw optionError(name, 'an object', typeof tls)
   try {
     createSecureContext(tls)
   } catch (error) {
-    throw optionError('tls', 'what Node can make a TLS context of', (error as Error).message)
+    throw optionError(name, 'what Node can make a TLS context of', (error as Error).message)
   }
   return { ...tls }
+}
+
+function checkLocalAddress ({ localAddress, createConnection }: TransportOptions): string | undefined {
+  if (localAddress === undefined) return
+  if (typeof localAddress !== 'string' || isIP(localAddress) === 0) throw optionError('localAddress', 'an IP address of this machine', localAddress)
+  if (createConnection !== undefined) throw optionError('localAddress', 'absent with createConnection, which connects itself', localAddress)
+  return localAddress
 }
 
 function checkHeaders (headers: unknown, token: unknown, httpVersion: HttpVersion): Record<string, string | readonly string[]> {

@@ -1,50 +1,58 @@
-import { Socket, connect as connectTcp } from 'node:net'
+import { once } from 'node:events'
+import { connect as connectTcp, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { connect as connectTls, type ConnectionOptions, type TLSSocket } from 'node:tls'
 import { encodeProxyHeader, type ProxiedConnection } from '../proxy-protocol.ts'
-import { prepareTcp } from '../tcp-socket.ts'
 import { connectError, describeError } from './describe-error.ts'
 import { optionError, type ConnectPlan } from './options.ts'
+import { connectThroughProxy } from './proxy.ts'
+import { guarded, tcpOptions } from './tcp.ts'
 
 /**
- * Begins to connect: over TCP or TLS, or the user's way. With `proxyProtocol` it is TCP in any case, and
- * `sendProxyHeader` makes the transport of it as soon as it is connected.
- * @throws FST_RELAY_CONNECT, FST_RELAY_CLIENT_OPTION: `createConnection` threw, or returned no stream
+ * Opens a transport to the relay: over TCP or TLS, through a proxy, or the user's way. It may still be connecting.
+ * @param signal ends what is not done yet. A promise of the user's goes on: what it gives then is the caller's to destroy.
+ * @throws FST_RELAY_CONNECT, FST_RELAY_PROXY
+ * @throws FST_RELAY_CLIENT_OPTION `createConnection` returned no stream
  */
-export function openTransport (plan: ConnectPlan): Duplex {
-  const { hostname: host, port, secure, proxyProtocol, createConnection } = plan
-  if (createConnection !== undefined) return guarded(userTransport(createConnection))
-  return secure && proxyProtocol === undefined ? startTls(plan) : guarded(connectTcp({ host, port }))
+export async function openTransport (plan: ConnectPlan, signal: AbortSignal): Promise<Duplex> {
+  const { createConnection, proxy, proxyProtocol, secure } = plan
+  if (createConnection !== undefined) return guarded(await userTransport(createConnection))
+  const isDirect = proxy === undefined && proxyProtocol === undefined
+  if (isDirect) return secure ? startTls(plan, tcpOptions(plan, plan.hostname, plan.port)) : startTcp(plan)
+  const socket = proxy === undefined ? await connected(startTcp(plan), signal) : await connectThroughProxy(plan, proxy, signal)
+  if (proxyProtocol !== undefined) socket.write(encodeProxyHeader(proxyProtocol, connectionOf(socket)))
+  return secure ? startTls(plan, { host: plan.hostname, port: plan.port, socket }) : socket
 }
 
-/** Sends the PROXY header on a new connection, with the addresses of its two ends, and begins TLS where it is wanted. */
-export function sendProxyHeader (plan: ConnectPlan, socket: Socket): Socket {
-  socket.write(encodeProxyHeader(plan.proxyProtocol!, connectionOf(socket)))
-  return plan.secure ? startTls(plan, { socket }) : socket
+function startTcp (plan: ConnectPlan): Socket {
+  return guarded(connectTcp(tcpOptions(plan, plan.hostname, plan.port)))
 }
 
-function startTls ({ httpVersion, tls, servername, hostname: host, port }: ConnectPlan, over: ConnectionOptions = {}): TLSSocket {
+function startTls ({ httpVersion, tls, servername }: ConnectPlan, over: ConnectionOptions): TLSSocket {
   const name = servername === undefined ? {} : { servername }
-  return guarded(connectTls({ ...tls, ...name, host, port, ...over, ALPNProtocols: [httpVersion === 2 ? 'h2' : 'http/1.1'] }))
+  return guarded(connectTls({ ...tls, ...name, ...over, ALPNProtocols: [httpVersion === 2 ? 'h2' : 'http/1.1'] }))
 }
 
-function userTransport (createConnection: () => Duplex): Duplex {
+async function connected (socket: Socket, signal: AbortSignal): Promise<Socket> {
+  try {
+    await once(socket, 'connect', { signal })
+    return socket
+  } catch (error) {
+    socket.destroy()
+    throw connectError(describeError(error), error)
+  }
+}
+
+async function userTransport (createConnection: () => Duplex | Promise<Duplex>): Promise<Duplex> {
   let transport
   try {
-    transport = createConnection()
+    transport = await createConnection()
   } catch (error) {
     throw connectError(`createConnection threw: ${describeError(error)}`, error)
   }
   if (typeof transport?.write !== 'function' || typeof transport.pipe !== 'function') {
-    throw optionError('createConnection', 'a function that returns a Duplex', transport)
+    throw optionError('createConnection', 'a function that returns a Duplex, or a promise of one', transport)
   }
-  return transport
-}
-
-function guarded<T extends Duplex> (transport: T): T {
-  // From the first moment to the last: a reset that nobody listens to would end the process.
-  transport.on('error', () => {})
-  if (transport instanceof Socket) prepareTcp(transport)
   return transport
 }
 

@@ -1,5 +1,6 @@
 import { connect, type Socket } from 'node:net'
 import { errors } from '../errors.ts'
+import { attemptTimeout } from '../tcp-socket.ts'
 import type { Target } from './target.ts'
 
 /**
@@ -9,7 +10,7 @@ import type { Target } from './target.ts'
  * @throws FST_RELAY_TARGET_UNREACHABLE with its `cause`, FST_RELAY_TARGET_TIMEOUT
  */
 export async function connectStream (target: Exclude<Target, { protocol: 'udp' }>, timeout: number): Promise<Socket> {
-  const socket = connect({ ...target, allowHalfOpen: true, noDelay: true })
+  const socket = connect({ ...target, allowHalfOpen: true, noDelay: true, autoSelectFamilyAttemptTimeout: attemptTimeout(timeout) })
   return await new Promise((resolve, reject) => {
     const timer = setTimeout(() => {
       socket.destroy()
