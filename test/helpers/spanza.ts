@@ -10,7 +10,7 @@ export const DEADLINE = 20_000
 
 /** Runs it until the test ends. */
 export function spanza (t: Test, args: string[], env: NodeJS.ProcessEnv = {}): Program {
-  const program = new Program(process.execPath, [SPANZA, ...args], { env: { SPANZA_TOKEN: '', ...env }, name: 'spanza' })
+  const program = new Program(process.execPath, [SPANZA, ...args], { env: { SPANZA_TOKEN: '', no_proxy: '', NO_PROXY: '*', ...env }, name: 'spanza' })
   t.teardown(() => program.stop('SIGKILL'))
   return program
 }
