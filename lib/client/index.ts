@@ -9,6 +9,7 @@ export type {
   ClientProtocol, ConnectOptions, DatagramFraming, DatagramOptions, HttpUpgradeOptions, RawConnectOptions, TlsOptions, TransportOptions
 } from './options.ts'
 export type { RelayRefusedError } from './refusal.ts'
+export type { LoopInfo } from './route-loop.ts'
 export type {
   ConnectionDropReason, ConnectionEnd, ConnectionEndReason, ConnectionStats, RelayConnectionEvents
 } from './relay-connection.ts'

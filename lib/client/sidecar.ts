@@ -8,6 +8,7 @@ import { errors } from '../errors.ts'
 import { describeError } from './describe-error.ts'
 import { DEFAULT_FRAMINGS, MAX_TIMER_MS, optionError, planConnect, type DatagramFraming, type DatagramOptions } from './options.ts'
 import type { RelayRefusedError } from './refusal.ts'
+import { findRouteLoop, type LoopInfo } from './route-loop.ts'
 import {
   noConnectionStats,
   type ConnectionDropReason, type ConnectionEnd, type ConnectionEndReason, type ConnectionStats, type RelayConnection
@@ -96,6 +97,8 @@ export interface SidecarEvents {
   retry: [info: { error: Error, text: string, retryIn: number }]
   /** The relay asks to connect anew after so many ms; the sidecar does. */
   drain: [info: { afterMs: number }]
+  /** The route to the relay, or to the proxy before it, leads into a WireGuard interface. If that uses this sidecar, it cannot connect. */
+  loop: [info: LoopInfo]
   /** There will be no further attempt, and the UDP port is closed. Not emitted for `close()`. */
   stop: [info: SidecarStop]
 }
@@ -116,6 +119,7 @@ export class UdpSidecar extends EventEmitter<SidecarEvents> {
   readonly #stopping = new AbortController()
   readonly #counters = noSidecarCounters()
   #connection: RelayConnection | undefined
+  #loop: string | undefined
   #opening: Promise<AddressInfo> | undefined
   #running: Promise<void> | undefined
 
@@ -181,7 +185,7 @@ export class UdpSidecar extends EventEmitter<SidecarEvents> {
   async #session (): Promise<SidecarStop | undefined> {
     let connection
     try {
-      connection = await this.#connect()
+      connection = await this.#connect().finally(() => { void this.#checkRoute() })
     } catch (error) {
       return this.#stopping.signal.aborted ? undefined : this.#attemptFailed(error as Error)
     }
@@ -197,6 +201,17 @@ export class UdpSidecar extends EventEmitter<SidecarEvents> {
     const { token, framings = DEFAULT_FRAMINGS, ...options } = this.#options
     const value = typeof token === 'function' ? await abortable(token, signal) : token
     return connect(this.#url, { ...options, framings, signal, ...(value === undefined ? {} : { token: value }) })
+  }
+
+  /** Tells once of each interface. */
+  async #checkRoute (): Promise<void> {
+    if (this.#options.createConnection !== undefined) return
+    const { token, ...options } = this.#options
+    const { proxy, hostname, port, localAddress } = planConnect(this.#url, options)
+    const loop = await findRouteLoop({ ...(proxy ?? { hostname, port }), localAddress })
+    const isNew = loop !== undefined && loop.interface !== this.#loop
+    this.#loop = loop?.interface
+    if (isNew && !this.#stopping.signal.aborted) this.emit('loop', loop)
   }
 
   /** Joins the connection to the UDP port until it ends. */
