@@ -66,6 +66,7 @@ export function reportJson (sidecar: UdpSidecar, write: WriteLine): void {
   const line = (event: keyof SidecarEvents, fields: object) => write(jsonLine(event, fields))
   sidecar.on('listening', ({ address, port }) => line('listening', { address, port }))
   sidecar.on('connect', (info) => line('connect', info))
+  sidecar.on('loop', (info) => line('loop', info))
   sidecar.on('drain', (info) => line('drain', info))
   sidecar.on('lost', (info) => line('lost', info))
   sidecar.on('retry', ({ error, ...info }) => line('retry', { ...info, ...errorFields(error) }))

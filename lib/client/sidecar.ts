@@ -185,7 +185,7 @@ export class UdpSidecar extends EventEmitter<SidecarEvents> {
   async #session (): Promise<SidecarStop | undefined> {
     let connection
     try {
-      connection = await this.#connect().finally(() => { void this.#checkRoute() })
+      connection = await this.#connect().finally(() => { this.#checkRoute().catch(() => {}) })
     } catch (error) {
       return this.#stopping.signal.aborted ? undefined : this.#attemptFailed(error as Error)
     }

@@ -30,6 +30,7 @@ function record (sidecar: UdpSidecar): Events {
     connect: new Mailbox(),
     lost: new Mailbox(),
     retry: new Mailbox(),
+    loop: new Mailbox(),
     drain: new Mailbox(),
     stop: new Mailbox()
   }
