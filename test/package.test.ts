@@ -108,7 +108,7 @@ t.test('what package.json names is packed, and no sources or tests', (t) => {
     ...Object.values<string>(manifest.bin)
   ].map((path) => path.replace(/^\.\//, ''))
   for (const path of named) t.ok(paths.includes(path), path)
-  t.same(paths.filter((path) => !/^(?:dist\/|LICENSE$|README\.md$|CHANGELOG\.md$|package\.json$)/.test(path)), [])
+  t.same(paths.filter((path) => !/^(?:dist\/|docs\/|LICENSE$|README\.md$|CHANGELOG\.md$|package\.json$)/.test(path)), [])
   t.end()
 })
 

@@ -39,7 +39,7 @@ export function reportText (sidecar: UdpSidecar, url: string, write: WriteLine):
   })
   sidecar.on('loop', ({ interface: name, address }) => write(
     `The route to the relay leads into ${name} (${address}), a WireGuard interface. If that is the tunnel which this sidecar carries, ` +
-    'it loops: see "Full tunnels" in docs/connecting-proxies.md of the package’s sources'
+    'it loops: see "Full tunnels" in docs/connecting-proxies.md'
   ))
   sidecar.on('drain', ({ afterMs }) => write(`The relay asks to connect anew in ${seconds(afterMs)}`))
   sidecar.on('lost', ({ reason, text, retryIn }) => {
