@@ -27,6 +27,8 @@ const descriptions: Array<MetricDescription<HubStats>> = [
   histogram('queue_wait_seconds', 'How long datagrams that had to wait, and were sent, have waited.', ({ queue }) => queue.seconds),
   counter('initiations_total', "WireGuard's handshake initiations, by where they went.",
     ({ initiations: { unicast, fannedOut, unmatched } }) => by('result', { unicast, fanned_out: fannedOut, unmatched })),
+  counter('handshake_faults_total', 'Times that handshakes of a peer had come to nothing again and again, by cause.',
+    ({ handshakeFaults }) => by('fault', handshakeFaults)),
   gauge('sessions', 'WireGuard sessions that are known, each once for either side.', ({ sessions }) => of(sessions)),
   counter('target_datagrams_total', 'Datagrams that came from targets, and that were sent to targets.',
     ({ targetDatagramsIn, targetDatagramsOut }) => by('direction', { in: targetDatagramsIn, out: targetDatagramsOut })),

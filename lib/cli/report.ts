@@ -46,6 +46,8 @@ export function reportText (sidecar: UdpSidecar, url: string, write: WriteLine):
     if (reason === 'drained') write(`Disconnected as the relay asked; connecting anew in ${seconds(retryIn)}`)
     else write(`Connection lost: ${explain(reason, text)}; next attempt in ${seconds(retryIn)}`)
   })
+  // In the relay's name: whatever it says must not pass for a line of our own.
+  sidecar.on('notice', ({ text }) => write(`The relay says: ${text}`))
   sidecar.on('retry', ({ text, retryIn }) => {
     // A relay that is down for a night would fill the log with the same line.
     const now = performance.now()
@@ -68,6 +70,7 @@ export function reportJson (sidecar: UdpSidecar, write: WriteLine): void {
   sidecar.on('connect', (info) => line('connect', info))
   sidecar.on('loop', (info) => line('loop', info))
   sidecar.on('drain', (info) => line('drain', info))
+  sidecar.on('notice', (info) => line('notice', info))
   sidecar.on('lost', (info) => line('lost', info))
   sidecar.on('retry', ({ error, ...info }) => line('retry', { ...info, ...errorFields(error) }))
   sidecar.on('stop', ({ error, ...info }) => line('stop', { ...info, ...(error === undefined ? {} : errorFields(error)) }))

@@ -5,13 +5,14 @@ export { UdpSidecar } from './sidecar.ts'
 export { errors } from '../errors.ts'
 export type { RelayErrorCode } from '../errors.ts'
 export type { CloseReason } from '../framing/close-reasons.ts'
+export type { NoticeName } from '../framing/notices.ts'
 export type {
   ClientProtocol, ConnectOptions, DatagramFraming, DatagramOptions, HttpUpgradeOptions, RawConnectOptions, TlsOptions, TransportOptions
 } from './options.ts'
 export type { RelayRefusedError } from './refusal.ts'
 export type { LoopInfo } from './route-loop.ts'
 export type {
-  ConnectionDropReason, ConnectionEnd, ConnectionEndReason, ConnectionStats, RelayConnectionEvents
+  ConnectionDropReason, ConnectionEnd, ConnectionEndReason, ConnectionNotice, ConnectionStats, RelayConnectionEvents
 } from './relay-connection.ts'
 export type { SidecarDropReason, SidecarEndReason, SidecarEvents, SidecarOptions, SidecarStats, SidecarStop, TokenSource } from './sidecar.ts'
 export type { UdpDropReason } from './udp-port.ts'

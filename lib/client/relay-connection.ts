@@ -3,14 +3,20 @@ import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { closeReasonOf, closeReasons, type CloseReason } from '../framing/close-reasons.ts'
 import type { DatagramSink, Decoder, Framing } from '../framing/framing.ts'
-import { CLOSING, DRAIN, PING, pong, readClosing, readDrain } from '../framing/wg.ts'
+import { noticeNameOf, type NoticeName } from '../framing/notices.ts'
+import { CLOSING, DRAIN, NOTICE, PING, pong, readClosing, readDrain, readNotice } from '../framing/wg.ts'
 import { endAndLinger } from '../linger.ts'
+import { TokenBucket } from '../token-bucket.ts'
 import { clearReserved } from '../wireguard.ts'
 import { describeError } from './describe-error.ts'
 import { Http2Tunnel } from './http2-tunnel.ts'
 import { Liveness } from './liveness.ts'
 import type { DatagramFraming } from './options.ts'
 import { Sender } from './sender.ts'
+
+/** A relay sends one in 5 s at most. What another one sends beyond that must not fill a terminal. */
+const NOTICES_PER_SECOND = 0.2
+const NOTICES_AT_ONCE = 5
 
 /**
  * Why a connection ended: a reason that one side gave (see `CloseReason`), or
@@ -29,6 +35,15 @@ export interface ConnectionEnd {
   retry: boolean
   /** The code of the closing frame, if one side sent one. */
   code?: number
+}
+
+/** What the relay tells about WireGuard's handshakes. */
+export interface ConnectionNotice {
+  code: number
+  /** What the code means; undefined for one that this version does not know. */
+  name: NoticeName | undefined
+  /** The relay's words, for people: at most 512 bytes, without control characters. Show them as what the relay says. */
+  text: string
 }
 
 /**
@@ -71,6 +86,8 @@ export interface RelayConnectionEvents {
   message: [datagram: Buffer]
   /** The relay asks to connect anew after so many milliseconds. */
   draining: [afterMs: number]
+  /** The relay tells something about WireGuard's handshakes. At most 5 at once, and one in 5 s: more are ignored. */
+  notice: [notice: ConnectionNotice]
   /** The connection has ended; exactly once. */
   close: [end: ConnectionEnd]
 }
@@ -103,7 +120,7 @@ export class RelayConnection extends EventEmitter<RelayConnectionEvents> {
    */
   readonly #ownsChunks: boolean
   readonly #stats = noConnectionStats()
-
+  #notices: TokenBucket | undefined
   #end: ConnectionEnd | undefined
   #error: Error | undefined
 
@@ -185,6 +202,7 @@ export class RelayConnection extends EventEmitter<RelayConnectionEvents> {
         if (type === PING) this.#sender.pong(pong(chunk, start, end))
         else if (type === DRAIN) this.emit('draining', readDrain(chunk, start))
         else if (type === CLOSING) this.#closingFrame(readClosing(chunk, start, end))
+        else if (type === NOTICE) this.#noticeFrame(chunk, start, end)
       }
     }
   }
@@ -201,6 +219,14 @@ export class RelayConnection extends EventEmitter<RelayConnectionEvents> {
     const reason = closeReasonOf(code)
     if (reason === undefined) this.#finish({ reason: 'unknown', text, retry: true, code })
     else this.#finish({ reason, text, retry: closeReasons[reason].retry, code })
+  }
+
+  #noticeFrame (chunk: Buffer, start: number, end: number): void {
+    const now = performance.now()
+    this.#notices ??= new TokenBucket(NOTICES_PER_SECOND, NOTICES_AT_ONCE, now)
+    if (!this.#notices.take(now)) return
+    const notice = readNotice(chunk, start, end)
+    if (notice !== undefined) this.emit('notice', { code: notice.code, name: noticeNameOf(notice.code), text: notice.text })
   }
 
   /** Ends the connection for a reason of this side, and tells the relay where the framing can. */

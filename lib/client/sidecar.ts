@@ -11,7 +11,8 @@ import type { RelayRefusedError } from './refusal.ts'
 import { findRouteLoop, type LoopInfo } from './route-loop.ts'
 import {
   noConnectionStats,
-  type ConnectionDropReason, type ConnectionEnd, type ConnectionEndReason, type ConnectionStats, type RelayConnection
+  type ConnectionDropReason, type ConnectionEnd, type ConnectionEndReason, type ConnectionNotice, type ConnectionStats,
+  type RelayConnection
 } from './relay-connection.ts'
 import { isLoopback, parseHostPort, type HostPort } from '../host-port.ts'
 import { UdpPort, type UdpDropReason } from './udp-port.ts'
@@ -99,6 +100,8 @@ export interface SidecarEvents {
   drain: [info: { afterMs: number }]
   /** The route to the relay, or to the proxy before it, leads into a WireGuard interface. If that uses this sidecar, it cannot connect. */
   loop: [info: LoopInfo]
+  /** The relay tells something about WireGuard's handshakes. */
+  notice: [notice: ConnectionNotice]
   /** There will be no further attempt, and the UDP port is closed. Not emitted for `close()`. */
   stop: [info: SidecarStop]
 }
@@ -221,6 +224,7 @@ export class UdpSidecar extends EventEmitter<SidecarEvents> {
     let drainTimer: NodeJS.Timeout | undefined
     let drained = false
     connection.on('message', (datagram) => this.#udp.send(datagram))
+    connection.on('notice', (notice) => this.emit('notice', notice))
     connection.on('draining', (afterMs) => {
       // The first one counts: a relay that asks again and again must not be able to keep this side busy.
       if (drainTimer !== undefined) return

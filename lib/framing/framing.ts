@@ -65,4 +65,6 @@ export interface Framing extends Encoding {
   closing: (code: number, text: string) => Buffer | undefined
   /** The frame that asks the other side to connect anew after so many milliseconds; undefined where there is none. */
   drain: (afterMs: number) => Buffer | undefined
+  /** The frame that tells the other side something for its user; undefined where there is none. */
+  notice: (code: number, text: string) => Buffer | undefined
 }

@@ -59,5 +59,9 @@ export const len16: Framing = {
 
   drain () {
     return undefined
+  },
+
+  notice () {
+    return undefined
   }
 }

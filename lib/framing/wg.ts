@@ -22,12 +22,15 @@ export const PING = 0x80
 export const PONG = 0x81
 export const DRAIN = 0x82
 export const CLOSING = 0x83
+/** Decoders older than this type skip it, as they skip every control frame that they do not know. */
+export const NOTICE = 0x84
 
 const PING_LENGTH = 8
 const DRAIN_LENGTH = 4
-const CLOSING_MIN_LENGTH = 2
 const CLOSING_MAX_LENGTH = 258
 const CONTROL_MAX_LENGTH = 1024
+const CODE_LENGTH = 2
+const NOTICE_TEXT_MAX_LENGTH = 512
 
 class WgDecoder extends StreamDecoder {
   readonly #sink: DatagramSink
@@ -78,7 +81,7 @@ class WgDecoder extends StreamDecoder {
         : type === DRAIN
           ? length === DRAIN_LENGTH
           : type === CLOSING
-            ? length >= CLOSING_MIN_LENGTH && length <= CLOSING_MAX_LENGTH
+            ? length >= CODE_LENGTH && length <= CLOSING_MAX_LENGTH
             : length <= CONTROL_MAX_LENGTH
     if (!allowed) return this.#refuse('protocol-error', `control frame 0x${type.toString(16)} of ${length} bytes`)
     return HEADER_LENGTH + length
@@ -132,18 +135,26 @@ export const wg: Framing = {
   },
 
   closing (code, text) {
-    const bytes = utf8Prefix(text, CLOSING_MAX_LENGTH - CLOSING_MIN_LENGTH)
-    const frame = controlFrame(CLOSING, CLOSING_MIN_LENGTH + bytes.length)
-    frame.writeUInt16BE(code, HEADER_LENGTH)
-    bytes.copy(frame, HEADER_LENGTH + CLOSING_MIN_LENGTH)
-    return frame
+    return codedFrame(CLOSING, code, text, CLOSING_MAX_LENGTH - CODE_LENGTH)
   },
 
   drain (afterMs) {
     const frame = controlFrame(DRAIN, DRAIN_LENGTH)
     frame.writeUInt32BE(Math.min(afterMs, 0xffffffff), HEADER_LENGTH)
     return frame
+  },
+
+  notice (code, text) {
+    return codedFrame(NOTICE, code, text, NOTICE_TEXT_MAX_LENGTH)
   }
+}
+
+function codedFrame (type: number, code: number, text: string, textLimit: number): Buffer {
+  const bytes = utf8Prefix(text, textLimit)
+  const frame = controlFrame(type, CODE_LENGTH + bytes.length)
+  frame.writeUInt16BE(code, HEADER_LENGTH)
+  bytes.copy(frame, HEADER_LENGTH + CODE_LENGTH)
+  return frame
 }
 
 /** The answer to the ping whose payload is `chunk[start..end)`. */
@@ -155,7 +166,19 @@ export function pong (chunk: Buffer, start: number, end: number): Buffer {
 
 /** Reads the payload of a closing frame; the text has no control characters. */
 export function readClosing (chunk: Buffer, start: number, end: number): { code: number, text: string } {
-  return { code: chunk.readUInt16BE(start), text: printable(chunk.toString('utf8', start + CLOSING_MIN_LENGTH, end)) }
+  return { code: chunk.readUInt16BE(start), text: printable(chunk.toString('utf8', start + CODE_LENGTH, end)) }
+}
+
+/**
+ * Reads the payload of a notice frame. The text has no control characters and is cut after 512 bytes: it is shown on
+ * terminals.
+ * @returns undefined for a frame too short to hold a code
+ */
+export function readNotice (chunk: Buffer, start: number, end: number): { code: number, text: string } | undefined {
+  if (end - start < CODE_LENGTH) return undefined
+  const textAt = start + CODE_LENGTH
+  const text = chunk.toString('utf8', textAt, Math.min(end, textAt + NOTICE_TEXT_MAX_LENGTH))
+  return { code: chunk.readUInt16BE(start), text: printable(text) }
 }
 
 /** Reads the payload of a drain frame: after how many milliseconds to connect anew. */

@@ -23,6 +23,8 @@ export interface Counters {
   targetErrors: Record<string, number>
   /** Handshake initiations by where they went: to the one peer whose key they name, to all peers without a key, nowhere. */
   initiations: { unicast: number, fannedOut: number, unmatched: number }
+  /** Handshakes that came to nothing again and again, by cause: how often that was logged and told to the peer. */
+  handshakeFaults: Record<string, number>
   /** Datagrams that were made of one, because it went to several peers: `fannedOut` initiations to more than one. */
   copies: number
   /** Datagrams that had to wait for a blocked socket: how many waited before them, and for how long those waited that left, in seconds. */
@@ -51,6 +53,7 @@ export function createCounters (): Counters {
     targetDatagramsOut: 0,
     targetErrors: {},
     initiations: { unicast: 0, fannedOut: 0, unmatched: 0 },
+    handshakeFaults: {},
     copies: 0,
     queue: { depth: createHistogram(DEPTHS), seconds: createHistogram(SECONDS) },
     handshakeSeconds: createHistogram(SECONDS),

@@ -7,6 +7,8 @@ import { rateLimit, TokenBucket } from '../token-bucket.ts'
 import { Clock } from './clock.ts'
 import { countUp, createCounters, type Counters } from './counters.ts'
 import { publish } from './diagnostics.ts'
+import type { HandshakeFaultInfo } from './handshake-record.ts'
+import { faultText } from './handshake-words.ts'
 import { observe } from './histogram.ts'
 import { LogLimit } from './log-limit.ts'
 import { PacketChannel } from './packet-channel.ts'
@@ -19,10 +21,13 @@ const MAX_TICK_MS = 1000
 /** A deadline is met with this precision, as a part of it. */
 const TICKS_PER_DEADLINE = 5
 const MAC1_TESTS_PER_SECOND = 20_000
+/** Of all peers together; each has limits of its own. */
+const HANDSHAKE_LINES_PER_SECOND = 2
 
 /** What the hub needs of a pino logger. */
 export interface HubLog {
   info: (fields: object, message: string) => void
+  warn: (fields: object, message: string) => void
   error: (fields: object, message: string) => void
 }
 
@@ -110,6 +115,8 @@ export class RelayHub extends EventEmitter<HubEvents> {
   /** How many peers each client has, by `Admitted.client`. */
   readonly #peersByClient = new Map<string, number>()
   readonly #mac1Tests: TokenBucket
+  readonly #handshakeLines: TokenBucket
+  #suppressedHandshakeLines = 0
   readonly #clock: Clock
   readonly #counters = createCounters()
   readonly #timer: NodeJS.Timeout
@@ -130,11 +137,14 @@ export class RelayHub extends EventEmitter<HubEvents> {
     this.#refusedConnections = refusedConnections
     this.#clock = new Clock(tickLength(this.#options))
     this.#mac1Tests = new TokenBucket(MAC1_TESTS_PER_SECOND, MAC1_TESTS_PER_SECOND, this.#clock.now)
+    this.#handshakeLines = rateLimit(HANDSHAKE_LINES_PER_SECOND, this.#clock.now)
     this.#context = {
       options: this.#options,
       clock: this.#clock,
       counters: this.#counters,
-      detached: (peer, reason, text) => this.#detached(peer, reason, text)
+      detached: (peer, reason, text) => this.#detached(peer, reason, text),
+      handshakesFail: (peer, fault) => this.#handshakesFail(peer, fault),
+      handshakesSucceed: (peer, by) => this.#handshakesSucceed(peer, by)
     }
     this.#timer = setInterval(() => this.#sweep(), this.#clock.tickLength)
     this.#timer.unref()
@@ -334,6 +344,41 @@ export class RelayHub extends EventEmitter<HubEvents> {
       ...this.#logFields(peer), reason, text, duration, bytesIn: info.bytesIn, bytesOut: info.bytesOut, drops: info.drops
     }, 'relay peer detached')
     this.#announce('detach', info, { reason, text, duration })
+  }
+
+  #handshakesFail (peer: Peer, info: HandshakeFaultInfo): void {
+    if (!this.#mayLogHandshakes()) return
+    const { fault, id, asked, count, since } = info
+    const { lastHandshake } = peer.info()
+    this.#log.warn({
+      ...logFields(peer),
+      fault,
+      text: faultText(info),
+      ...(id !== undefined && { to: printable(id) }),
+      ...(fault === 'unanswered' && { asked }),
+      count,
+      since,
+      lastHandshake: lastHandshake === undefined ? null : { ...lastHandshake, id: printable(lastHandshake.id) },
+      suppressed: this.#takeSuppressedHandshakeLines()
+    }, 'WireGuard handshakes of a relay peer fail')
+  }
+
+  #handshakesSucceed (peer: Peer, by: string): void {
+    if (!this.#mayLogHandshakes()) return
+    const suppressed = this.#takeSuppressedHandshakeLines()
+    this.#log.info({ ...logFields(peer), to: printable(by), suppressed }, 'WireGuard handshakes of a relay peer succeed again')
+  }
+
+  #mayLogHandshakes (): boolean {
+    const mayLog = this.#handshakeLines.take(this.#clock.now)
+    if (!mayLog) this.#suppressedHandshakeLines++
+    return mayLog
+  }
+
+  #takeSuppressedHandshakeLines (): number {
+    const suppressed = this.#suppressedHandshakeLines
+    this.#suppressedHandshakeLines = 0
+    return suppressed
   }
 
   /** Emits an event in the middle of the hub's own work, which a listener that throws must not break off. */

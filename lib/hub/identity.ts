@@ -1,4 +1,5 @@
 import { rateLimit, TokenBucket } from '../token-bucket.ts'
+import { HandshakeRecord } from './handshake-record.ts'
 import { mac1Key } from './mac1.ts'
 import type { PacketPeer } from './packet-peer.ts'
 import { PendingInitiations, SessionTable } from './sessions.ts'
@@ -32,6 +33,7 @@ export class Identity {
   #initiations: TokenBucket | undefined
   #initiationsTo: Map<Identity, TokenBucket> | undefined
   #mac1Tests: TokenBucket | undefined
+  #handshakes: HandshakeRecord | undefined
 
   constructor (id: string, isStable: boolean, publicKey: Buffer | undefined) {
     this.id = id
@@ -43,6 +45,17 @@ export class Identity {
   get mac1Key (): Uint8Array | undefined {
     if (this.#mac1Key === undefined && this.publicKey !== undefined) this.#mac1Key = mac1Key(this.publicKey)
     return this.#mac1Key
+  }
+
+  /** What has become of its handshakes; undefined where it had none. */
+  get handshakes (): HandshakeRecord | undefined {
+    return this.#handshakes
+  }
+
+  /** The same, made where there is none yet. */
+  recordHandshakes (): HandshakeRecord {
+    this.#handshakes ??= new HandshakeRecord()
+    return this.#handshakes
   }
 
   /** Takes one from the rate of initiations that this identity may send. */

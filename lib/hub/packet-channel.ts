@@ -4,7 +4,10 @@ import {
   COOKIE_REPLY, HANDSHAKE_INITIATION, HANDSHAKE_RESPONSE, OTHER, TRANSPORT_DATA,
   classify, receiverIndex, senderIndex
 } from '../wireguard.ts'
+import { countUp, type DropReason } from './counters.ts'
 import { createPacketPeer } from './create-packet-peer.ts'
+import type { HandshakeFault } from './handshake-record.ts'
+import { noticeText } from './handshake-words.ts'
 import { Identity } from './identity.ts'
 import { isAddressedTo } from './mac1.ts'
 import type { PacketPeer, PacketRouter } from './packet-peer.ts'
@@ -81,6 +84,7 @@ export class PacketChannel implements PacketRouter {
     const peer = createPacketPeer(admitted, tunnel, this, this.#hub)
     const identity = this.#identityFor(peer)
     identity.peer = peer
+    identity.handshakes?.restart()
     peer.identity = identity
     this.#attached++
     return peer
@@ -156,32 +160,65 @@ export class PacketChannel implements PacketRouter {
   #routeInitiation (from: PacketPeer, chunk: Buffer, frame: number, start: number, end: number): void {
     const sender = from.identity!
     const { clock, counters } = this.#hub
-    if (!sender.mayInitiate(clock.now)) return from.drop('initiation-rate')
+    if (!sender.mayInitiate(clock.now)) return this.#dropInitiation(from, 'initiation-rate')
     const found = this.#findResponder(sender, chunk, start)
-    if (found === 'over-budget') return from.drop('mac1-budget')
+    if (found === 'over-budget') return this.#dropInitiation(from, 'mac1-budget')
     const responders = found === undefined ? this.#keylessBut(sender) : [found]
     if (responders.length === 0) {
       counters.initiations.unmatched++
-      return from.drop('no-responder')
+      from.drop('no-responder')
+      return this.#failed(from, this.#attached === 1 ? 'alone' : 'no-responder')
     }
     if (found === undefined) counters.initiations.fannedOut++
     else counters.initiations.unicast++
     counters.copies += responders.length - 1
     const index = senderIndex(chunk, start)
+    let delivered = 0
     for (const responder of responders) {
       const owner = responder.ownerOf(index, clock.now)
       if (responder.peer === undefined) {
         // It does not get it, and so has nothing to respond to.
-        from.drop('peer-away')
+        this.#dropInitiation(from, 'peer-away', responder)
       } else if (owner !== undefined && owner !== sender) {
-        from.drop('index-collision')
+        this.#dropInitiation(from, 'index-collision', responder)
       } else if (!sender.mayInitiateTo(responder, clock.now)) {
-        from.drop('initiation-rate')
+        this.#dropInitiation(from, 'initiation-rate', responder)
       } else {
         responder.pending.add(index, sender, clock.now)
         this.#deliver(from, responder, chunk, frame, start, end, false, true)
+        delivered++
       }
     }
+    // Of those without a key, all got it and one at most is meant: what is not answered says nothing about each of them.
+    if (delivered > 0 && sender.recordHandshakes().sent(found?.id)) this.#failed(from, 'unanswered', found, delivered)
+  }
+
+  #dropInitiation (from: PacketPeer, reason: DropReason & HandshakeFault, to?: Identity): void {
+    from.drop(reason)
+    this.#failed(from, reason, to)
+  }
+
+  /**
+   * Takes note of an initiation that came to nothing; of several in a row the peer and the operator are told.
+   * @param asked how many peers got it
+   */
+  #failed (from: PacketPeer, fault: HandshakeFault, to?: Identity, asked = 1): void {
+    const told = from.identity!.recordHandshakes().failed(fault, to?.id, asked, this.#hub.clock.now)
+    if (told === undefined) return
+    countUp(this.#hub.counters.handshakeFaults, fault)
+    this.#hub.handshakesFail(from, told)
+    from.notify(fault, noticeText(fault, told, from.admitted.channel.name, to))
+  }
+
+  /** Takes note of a handshake that was answered, and tells the peer that began it where that is news. */
+  #answered (initiator: Identity, responder: Identity): void {
+    responder.recordHandshakes().completed(initiator.id)
+    const wasFannedOut = responder.publicKey === undefined
+    const { isOver, isNews } = initiator.recordHandshakes().answered(responder.id, wasFannedOut, this.#hub.clock.now)
+    const { peer } = initiator
+    if (peer === undefined) return
+    if (isOver) this.#hub.handshakesSucceed(peer, responder.id)
+    if (isNews) peer.notify('answered', noticeText('answered', { count: 1, asked: 1 }, peer.admitted.channel.name, responder))
   }
 
   #routeResponse (from: PacketPeer, chunk: Buffer, frame: number, start: number, end: number): void {
@@ -199,6 +236,7 @@ export class PacketChannel implements PacketRouter {
     initiator.met(responder)
     responder.met(initiator)
     this.#deliver(from, initiator, chunk, frame, start, end, false, true)
+    this.#answered(initiator, responder)
   }
 
   /** The identity whose public key the initiation was made for; undefined when it is none of the known keys. */

@@ -1,5 +1,6 @@
 import type { Duplex } from 'node:stream'
 import type { Encoding, Framing } from '../framing/framing.ts'
+import { notices, type NoticeName } from '../framing/notices.ts'
 import type { DropReason } from './counters.ts'
 import { observe } from './histogram.ts'
 import type { Identity } from './identity.ts'
@@ -29,6 +30,8 @@ export abstract class PacketPeer extends Peer implements QueueOwner {
   readonly #encoding: Encoding
   #blockedSince: number | undefined
   #bytesTaken = 0
+  /** Made with the first drop. */
+  #dropsByReason: Partial<Record<DropReason, number>> | undefined
 
   /** @param encoding what the tunnel takes */
   constructor (admitted: Admitted, encoding: Encoding, tunnel: Duplex, router: PacketRouter, hub: HubContext) {
@@ -48,7 +51,10 @@ export abstract class PacketPeer extends Peer implements QueueOwner {
 
   /** Counts datagrams from or for this peer that go nowhere. */
   drop (reason: DropReason, count = 1): void {
+    if (count === 0) return
     this.drops += count
+    const byReason = this.#dropsByReason ??= {}
+    byReason[reason] = (byReason[reason] ?? 0) + count
     this.hub.counters.drops[reason] += count
   }
 
@@ -62,6 +68,15 @@ export abstract class PacketPeer extends Peer implements QueueOwner {
 
   overflowed (count: number): void {
     this.drop('queue-full', count)
+  }
+
+  /**
+   * Tells the other side something about its handshakes, where its framing can. One whose socket is blocked is not told:
+   * the notice would take the place of a pong that is owed.
+   */
+  notify (notice: NoticeName, text: string): void {
+    const frame = this.framing?.notice(notices[notice], text)
+    if (frame !== undefined && !this.queue.isBlocked) this.queue.control(frame)
   }
 
   override close (reason: DetachReason, text: string): void {
@@ -78,7 +93,15 @@ export abstract class PacketPeer extends Peer implements QueueOwner {
 
   override info (): PeerInfo {
     const sentTo = [...this.identity?.sessions.traffic() ?? []].map(([{ id }, bytes]) => ({ id, bytes }))
-    return { ...super.info(), sentTo }
+    const record = this.identity?.handshakes
+    return {
+      ...super.info(),
+      sentTo,
+      dropsByReason: { ...this.#dropsByReason },
+      lastHandshake: record?.last && { id: record.last.id, at: new Date(record.last.at) },
+      handshakes: record?.handshakes() ?? [],
+      handshakeFaults: record?.faults(this.hub.clock.now) ?? []
+    }
   }
 
   override sweep (): void {

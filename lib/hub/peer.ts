@@ -5,7 +5,8 @@ import type { CloseReason } from '../framing/close-reasons.ts'
 import type { Framing, FramingName } from '../framing/framing.ts'
 import { WebSocketStream } from '../framing/websocket-stream.ts'
 import type { Clock } from './clock.ts'
-import type { Counters } from './counters.ts'
+import type { Counters, DropReason } from './counters.ts'
+import type { HandshakeFaultInfo, HandshakeInfo } from './handshake-record.ts'
 import type { HubOptions } from '../options.ts'
 import type { UdpSendFault } from '../udp-socket.ts'
 
@@ -99,11 +100,19 @@ export interface PeerInfo {
   bytesOut: number
   /** Datagrams from or for this peer that went nowhere. */
   drops: number
+  /** The same by reason; reasons that did not occur are left out. */
+  dropsByReason: Partial<Record<DropReason, number>>
   /**
    * The peers of its channel that it has WireGuard sessions with, and how many bytes of transport data it has sent to each
    * of them: from the first session on, until the last has expired.
    */
   sentTo: Array<{ id: string, bytes: number }>
+  /** The last WireGuard handshake that was answered, with whom and when; undefined for none. */
+  lastHandshake: { id: string, at: Date } | undefined
+  /** WireGuard handshakes with other peers of the channel, the newest first: the last 16 peers. */
+  handshakes: HandshakeInfo[]
+  /** Handshakes that it began, and that came to nothing at least 3 times in a row within the last 10 minutes. */
+  handshakeFaults: HandshakeFaultInfo[]
 }
 
 /** What all peers of a hub share. */
@@ -112,6 +121,10 @@ export interface HubContext {
   readonly clock: Clock
   readonly counters: Counters
   detached: (peer: Peer, reason: DetachReason, text: string) => void
+  /** Handshakes that the peer begins come to nothing again and again. */
+  handshakesFail: (peer: Peer, fault: HandshakeFaultInfo) => void
+  /** The peer with the id `by` answers again. */
+  handshakesSucceed: (peer: Peer, by: string) => void
 }
 
 /** An admitted tunnel. */
@@ -208,7 +221,11 @@ export abstract class Peer {
       bytesIn: this.bytesIn,
       bytesOut: this.bytesOut,
       drops: this.drops,
-      sentTo: []
+      dropsByReason: {},
+      sentTo: [],
+      lastHandshake: undefined,
+      handshakes: [],
+      handshakeFaults: []
     }
   }
 }

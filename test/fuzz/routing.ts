@@ -131,7 +131,9 @@ class World {
       options: readHubOptions({}),
       clock: this.#clock,
       counters: this.#counters,
-      detached: (peer) => this.#seats.splice(this.#seats.findIndex((seat) => seat.peer === peer), 1)
+      detached: (peer) => this.#seats.splice(this.#seats.findIndex((seat) => seat.peer === peer), 1),
+      handshakesFail () {},
+      handshakesSucceed () {}
     }
     const budget = new TokenBucket(20_000, 20_000, 0)
     this.#channels = [new PacketChannel(hub, budget), new PacketChannel(hub, budget)]

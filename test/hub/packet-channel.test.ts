@@ -540,7 +540,7 @@ t.test('a channel takes so many peers; one that comes back needs no room', async
 function unitChannel ({ mac1Tests = 1000 } = {}) {
   const counters = createCounters()
   const channel = new PacketChannel(
-    { options: readHubOptions({}), clock: new Clock(1000), counters, detached: () => {} }, new TokenBucket(0, mac1Tests, 0))
+    { options: readHubOptions({}), clock: new Clock(1000), counters, detached: () => {}, handshakesFail () {}, handshakesSucceed () {} }, new TokenBucket(0, mac1Tests, 0))
   function join (framing: Framing, { id, key }: { id?: string, key?: Buffer } = {}): FakeTunnel {
     const tunnel = new FakeTunnel({ highWaterMark: 65536 })
     channel.attach({

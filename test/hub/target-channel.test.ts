@@ -13,7 +13,7 @@ function attachSilent (options: HubOptions, hasKeepalive: boolean) {
   const clock = new Clock(1000)
   const left: DetachReason[] = []
   const channel = new TargetChannel({
-    options: readHubOptions(options), clock, counters: createCounters(), detached: (_peer, reason) => left.push(reason)
+    options: readHubOptions(options), clock, counters: createCounters(), detached: (_peer, reason) => left.push(reason), handshakesFail () {}, handshakesSucceed () {}
   })
   let isOpen = true
   const target: DatagramTarget = { receive () {}, send () {}, close () { isOpen = false } }
