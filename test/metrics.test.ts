@@ -53,7 +53,7 @@ t.test('are there before anything has happened, in a registry that has others', 
     'GAUGE peers', 'COUNTER tunnels_total', 'GAUGE channels', 'COUNTER closed_tunnels_total', 'COUNTER refused_handshakes_total',
     'COUNTER refused_connections_total', 'HISTOGRAM handshake_duration_seconds', 'COUNTER datagrams_total', 'COUNTER bytes_total', 'COUNTER datagram_copies_total',
     'COUNTER dropped_datagrams_total', 'GAUGE waiting_datagrams', 'HISTOGRAM queue_depth', 'HISTOGRAM queue_wait_seconds',
-    'COUNTER initiations_total', 'GAUGE sessions', 'COUNTER target_datagrams_total', 'COUNTER target_errors_total'
+    'COUNTER initiations_total', 'COUNTER handshake_faults_total', 'GAUGE sessions', 'COUNTER target_datagrams_total', 'COUNTER target_errors_total'
   ])
   t.same(Object.keys(valuesOf(families['dropped_datagrams_total']!, 'reason')), dropReasons, 'each reason, from the beginning')
   t.throws(() => relayMetrics(app.relayHub, register), /already been registered/)

@@ -32,6 +32,7 @@ function record (sidecar: UdpSidecar): Events {
     retry: new Mailbox(),
     loop: new Mailbox(),
     drain: new Mailbox(),
+    notice: new Mailbox(),
     stop: new Mailbox()
   }
   for (const [name, mailbox] of Object.entries(events)) {

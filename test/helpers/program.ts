@@ -34,6 +34,11 @@ export class Program {
     child.on('close', () => this.#onClose())
   }
 
+  /** What it has written on standard error. */
+  get errors (): string {
+    return this.#errors
+  }
+
   /** What the program wrote, for the message of a failed test. */
   get output (): string {
     return `${this.lines.slice(-30).join('\n')}\n${this.#errors.slice(-4000)}`

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
+import type { PeerInfo } from '../../lib/index.ts'
 import { makeCertificates } from './certificates.ts'
 import { Namespace } from './namespace.ts'
 import type { Program } from './program.ts'
@@ -25,7 +26,7 @@ export interface Statistics {
     initiations: { unicast: number, fannedOut: number, unmatched: number }
     drops: Record<string, number>
   }
-  peers: Array<{ id: string, framing: string, datagramsOut: number }>
+  peers: Array<{ id: string, framing: string, datagramsOut: number } & Pick<PeerInfo, 'dropsByReason' | 'handshakes' | 'handshakeFaults' | 'lastHandshake'>>
 }
 
 /**
@@ -121,6 +122,11 @@ export class Relay {
 
   async stop (signal?: NodeJS.Signals): Promise<void> {
     await this.#program?.stop(signal)
+  }
+
+  /** The lines of its log. */
+  get log (): Array<Record<string, unknown>> {
+    return this.#program!.errors.trim().split('\n').map((line) => JSON.parse(line))
   }
 
   /** Asks the relay as any client of its app would; by a program, since only those can be in a namespace. */

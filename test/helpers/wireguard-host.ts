@@ -9,6 +9,9 @@ export const WIREGUARD_PORT = 51820
 /** Where the sidecar of every host listens, and so where all its WireGuard peers seem to be. */
 export const SIDECAR_PORT = 51821
 
+/** What a host's configuration says of a peer, right or wrong. */
+export type ConfiguredPeer = Pick<WireGuardHost, 'publicKey' | 'address'>
+
 /**
  * A host in a namespace of its own with a WireGuard interface, run by wireguard-go. It reaches the relay's
  * namespace over a link that nobody else is on, and no other host.
@@ -50,7 +53,7 @@ export class WireGuardHost {
   }
 
   /** Forgets all peers and sessions, and takes these peers. */
-  async setPeers (peers: WireGuardHost[]): Promise<void> {
+  async setPeers (peers: ConfiguredPeer[]): Promise<void> {
     const config = [
       '[Interface]', `PrivateKey = ${this.#privateKey}`, `ListenPort = ${WIREGUARD_PORT}`,
       ...peers.flatMap((peer) => [
@@ -59,6 +62,11 @@ export class WireGuardHost {
     ]
     // Behind a pipe, since Node's stdin for a child is a socket, which cannot be opened by its name.
     await this.namespace.run('sh', ['-c', 'cat | wg setconf wg0 /dev/stdin'], { input: config.join('\n') + '\n' })
+  }
+
+  /** Ends its WireGuard, for good. */
+  async stopWireGuard (): Promise<void> {
+    await this.#wireguard!.stop()
   }
 
   /** How many handshake initiations its WireGuard has taken as meant for it. */
@@ -82,7 +90,7 @@ export class WireGuardHost {
   }
 
   /** The number of answers to `count` pings; none within `wait` seconds at the end of the run is none. */
-  async ping (to: WireGuardHost, count = 5, wait = 6): Promise<number> {
+  async ping (to: ConfiguredPeer, count = 5, wait = 6): Promise<number> {
     // A ping that got no answer fails, but it prints the same summary: the exit code tells nothing more.
     const program = this.namespace.start('ping', ['-n', '-q', '-i', '0.2', '-c', String(count), '-W', String(wait), to.address])
     const summary = await program.line((line) => line.includes('packets transmitted'), 1000 * (count + wait) + 5000)
