@@ -2,18 +2,37 @@ import { Readable } from 'node:stream'
 import type { DetachInfo, RefusalInfo, RelayHub } from '../hub/hub.ts'
 import type { PeerInfo } from '../hub/peer.ts'
 import { printable } from '../printable.ts'
-import { viewPeer, viewRefusal } from './views.ts'
+import { rememberPeer, viewPeer, viewRefusal } from './views.ts'
 
 /** Half of what proxies usually wait for. */
 const HEARTBEAT_MS = 15_000
+/** How many refusals are remembered, and as many comings and goings. */
+const MAX_REMEMBERED = 200
 /** What waits for a reader that is slow. */
 const MAX_WAITING_BYTES = 64 * 1024
 
-/** Tells a hub's events to any number of readers, as lines of JSON. */
+/** An event with its number: each has one more than the one before. */
+interface RememberedEvent {
+  event: string
+  serial: number
+  time: Date
+}
+
+/** What has happened, the oldest first. */
+export interface EventHistory {
+  /** When the first serial number was given, in milliseconds since 1970. */
+  since: number
+  refusals: RememberedEvent[]
+  moves: RememberedEvent[]
+}
+
+/** Tells a hub's events to any number of readers, as lines of JSON, and remembers the last ones. */
 export class EventBroadcast {
   readonly #hub: RelayHub
   readonly #readers = new Set<EventReader>()
   readonly #timer: NodeJS.Timeout
+  readonly #history: EventHistory = { since: Date.now(), refusals: [], moves: [] }
+  #serial = 0
   #isClosed = false
 
   /** @param heartbeatInterval milliseconds from one heartbeat to the next */
@@ -24,6 +43,11 @@ export class EventBroadcast {
     hub.on('refuse', this.#onRefuse)
     this.#timer = setInterval(() => this.#beat(), heartbeatInterval)
     this.#timer.unref()
+  }
+
+  /** What has happened up to now: the last 200 refusals, and the last 200 comings and goings. */
+  get history (): EventHistory {
+    return this.#history
   }
 
   /** A stream of what happens from now on, one heartbeat first; destroy it when nobody reads it any more. */
@@ -49,17 +73,31 @@ export class EventBroadcast {
     for (const reader of this.#readers) reader.push(null)
   }
 
-  readonly #onAttach = (peer: PeerInfo): void => this.#tell('attach', () => ({ peer: viewPeer(peer) }))
-
-  readonly #onDetach = (peer: PeerInfo, { reason, text, duration }: DetachInfo): void => {
-    this.#tell('detach', () => ({ peer: viewPeer(peer), reason, text: printable(text), duration }))
+  readonly #onAttach = (peer: PeerInfo): void => {
+    this.#remember(this.#history.moves, 'attach', { peer: rememberPeer(peer) })
+    this.#tell('attach', () => ({ peer: viewPeer(peer) }))
   }
 
-  readonly #onRefuse = (refusal: RefusalInfo): void => this.#tell('refuse', () => viewRefusal(refusal))
+  readonly #onDetach = (peer: PeerInfo, { reason, text, duration }: DetachInfo): void => {
+    const end = { reason, text: printable(text), duration }
+    this.#remember(this.#history.moves, 'detach', { peer: rememberPeer(peer), ...end })
+    this.#tell('detach', () => ({ peer: viewPeer(peer), ...end }))
+  }
+
+  readonly #onRefuse = (refusal: RefusalInfo): void => {
+    const view = viewRefusal(refusal)
+    this.#remember(this.#history.refusals, 'refuse', view)
+    this.#tell('refuse', () => view)
+  }
+
+  #remember (list: RememberedEvent[], event: string, fields: object): void {
+    list.push({ event, serial: ++this.#serial, time: new Date(), ...fields })
+    if (list.length > MAX_REMEMBERED) list.shift()
+  }
 
   #tell (event: string, fieldsOf: () => object): void {
     if (this.#readers.size === 0) return
-    const text = line(event, fieldsOf())
+    const text = line(event, { serial: this.#serial, ...fieldsOf() })
     for (const reader of this.#readers) reader.tell(text)
   }
 

@@ -50,6 +50,8 @@ export function defineRoutes (fastify: FastifyInstance, hub: RelayHub, broadcast
     return { closed }
   })
 
+  fastify.get('/history', { schema: schemas.history }, async () => ({ time: Date.now(), ...broadcast.history }))
+
   // Without a route for HEAD: that would wait for the end of a stream that has none.
   fastify.get('/events', { schema: schemas.events, exposeHeadRoute: false }, async (_request, reply) => {
     return reply

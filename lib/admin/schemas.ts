@@ -14,6 +14,9 @@ const search = { ...text, maxLength: 255, description: 'Found in id, channel, sc
 
 const traffic = { datagramsIn: counter, datagramsOut: counter, bytesIn: counter, bytesOut: counter, drops: counter }
 
+const date = { type: 'string', format: 'date-time' }
+const someId = { ...text, description: 'Left out: the peers whose public key the relay does not know' }
+
 const channelKey = { scope: text, name: text, kind }
 
 const peer = {
@@ -28,6 +31,26 @@ const peer = {
     publicKey: text,
     attachedAt: { type: 'string', format: 'date-time' },
     ...traffic,
+    dropsByReason: { ...counters, description: 'Those that occurred' },
+    lastHandshake: {
+      type: 'object',
+      properties: { id: text, at: date },
+      description: 'The last WireGuard handshake that was answered; left out for none'
+    },
+    handshakes: {
+      type: 'array',
+      items: { type: 'object', properties: { id: someId, sent: counter, answered: counter, unanswered: counter, lastAt: date } },
+      description: 'WireGuard handshakes with other peers, the newest first: initiations that were sent to each, answered, and unanswered since; ' +
+        'when the last one was answered, whoever began it; the last 16 peers'
+    },
+    handshakeFaults: {
+      type: 'array',
+      items: {
+        type: 'object',
+        properties: { fault: text, text, id: someId, asked: counter, count: counter, since: date, lastAt: date }
+      },
+      description: 'Handshakes that it began, and that came to nothing several times in a row'
+    },
     sentTo: {
       type: 'array',
       items: { type: 'object', properties: { id: text, bytes: counter } },
@@ -36,9 +59,13 @@ const peer = {
   }
 }
 
+/** A peer among others: with what the picture needs. */
+const { handshakes, handshakeFaults, lastHandshake, dropsByReason, ...drawn } = peer.properties
+const drawnPeer = { type: 'object', properties: drawn }
+
 const channel = {
   type: 'object',
-  properties: { ...channelKey, peers: counter, ...traffic, busiest: { type: 'array', items: peer } }
+  properties: { ...channelKey, peers: counter, ...traffic, busiest: { type: 'array', items: drawnPeer } }
 }
 
 const selector = { id: text, channel: { ...text, description: 'Its name' }, scope: text, kind }
@@ -47,6 +74,11 @@ const selector = { id: text, channel: { ...text, description: 'Its name' }, scop
 const error = {
   type: 'object',
   properties: { statusCode: { type: 'integer' }, code: text, error: text, message: text }
+}
+
+function remembered (properties: object): object {
+  const event = { ...text, enum: ['attach', 'detach', 'refuse'] }
+  return { type: 'array', items: { type: 'object', properties: { event, serial: counter, time: date, ...properties } } }
 }
 
 function listOf (name: string, items: object): object {
@@ -77,7 +109,8 @@ export const schemas = {
           initiations: counters,
           attached: counter,
           detached: counters,
-          refused: counters
+          refused: counters,
+          handshakeFaults: counters
         }
       }
     }
@@ -126,10 +159,26 @@ export const schemas = {
       403: error
     }
   },
+  history: {
+    tags,
+    summary: 'What has happened up to now',
+    description: 'The last 200 refusals, and the last 200 times that a peer came or left, the oldest first: as events has them, of peers less.',
+    response: {
+      200: {
+        type: 'object',
+        properties: {
+          time,
+          since: { ...counter, description: 'When serial numbers began, in milliseconds since 1970: with the start of the relay' },
+          refusals: remembered({ statusCode: { type: 'integer' }, code: text, message: text, address: text, path: text }),
+          moves: remembered({ peer: drawnPeer, reason: text, text, duration: { type: 'number' } })
+        }
+      }
+    }
+  },
   events: {
     tags,
     summary: 'What happens from now on',
-    description: 'A line of JSON for each event: attach and detach with the peer, refuse, missed with the count of events this reader was ' +
+    description: 'A line of JSON for each event, with its serial number: attach and detach with the peer, refuse, missed with the count of events this reader was ' +
       'too slow for, and a heartbeat at once and every 15 s.',
     produces: ['application/x-ndjson'],
     response: {
@@ -141,7 +190,8 @@ export const schemas = {
               type: 'object',
               properties: {
                 event: { type: 'string', enum: ['attach', 'detach', 'refuse', 'missed', 'heartbeat'] },
-                time: { type: 'string', format: 'date-time' }
+                time: date,
+                serial: { ...counter, description: 'Grows with each event; history has the same' }
               }
             }
           }

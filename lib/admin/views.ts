@@ -1,4 +1,6 @@
 import type { ChannelKey, PeerInfo } from '../hub/peer.ts'
+import type { HandshakeFaultInfo } from '../hub/handshake-record.ts'
+import { faultText } from '../hub/handshake-words.ts'
 import type { RefusalInfo } from '../hub/hub.ts'
 import { printable } from '../printable.ts'
 
@@ -18,8 +20,13 @@ export interface PageQuery {
   limit: number
 }
 
-/** A peer as the admin scope shows it: without what `identify` has given for the app's own use. */
-export type PeerView = Omit<PeerInfo, 'context'>
+/** A peer as the admin scope shows it: without what `identify` has given for the app's own use, and with its faults in words. */
+export interface PeerView extends Omit<PeerInfo, 'context' | 'handshakeFaults'> {
+  handshakeFaults: Array<HandshakeFaultInfo & { text: string }>
+}
+
+/** Texts that are remembered are cut here. */
+const REMEMBERED_LENGTH = 500
 
 /** Of those that a peer has sent something to, as many as it has sent most to. */
 const SHOWN_PARTNERS = 32
@@ -95,11 +102,30 @@ export function viewChannel (members: PeerInfo[], busiest: number): ChannelView 
 export function viewPeer ({ context, ...peer }: PeerInfo): PeerView {
   const { kind, scope, name } = peer.channel
   const sentTo = peer.sentTo.toSorted((a, b) => b.bytes - a.bytes).slice(0, SHOWN_PARTNERS).map(({ id, bytes }) => ({ id: printable(id), bytes }))
-  return { ...peer, id: printable(peer.id), channel: { kind, scope: nameOf(scope), name: nameOf(name) }, sentTo }
+  return {
+    ...peer,
+    id: printable(peer.id),
+    channel: { kind, scope: nameOf(scope), name: nameOf(name) },
+    sentTo,
+    lastHandshake: peer.lastHandshake && { ...peer.lastHandshake, id: printable(peer.lastHandshake.id) },
+    handshakes: peer.handshakes.map((handshake) => ({ ...handshake, id: handshake.id && printable(handshake.id) })),
+    handshakeFaults: peer.handshakeFaults.map((fault) => ({ ...fault, id: fault.id && printable(fault.id), text: faultText(fault) }))
+  }
+}
+
+/** Of a peer that came or left, what is kept in memory. */
+export function rememberPeer ({ id, channel: { kind, scope, name }, address, protocol, httpVersion, framing, bytesIn, bytesOut, drops }: PeerInfo): object {
+  const channel = { kind, scope: shortened(nameOf(scope)), name: shortened(nameOf(name)) }
+  return { id: printable(id), channel, address, protocol, httpVersion, framing, bytesIn, bytesOut, drops }
 }
 
 export function viewRefusal ({ message, path, ...refusal }: RefusalInfo): RefusalInfo {
-  return { ...refusal, message: message && printable(message), path: printable(path) }
+  return { ...refusal, message: message && shortened(printable(message)), path: shortened(printable(path)) }
+}
+
+/** A copy, for a part of a text keeps all of it in memory. */
+function shortened (text: string): string {
+  return text.length > REMEMBERED_LENGTH ? Buffer.from(`${text.slice(0, REMEMBERED_LENGTH)}…`).toString() : text
 }
 
 function bytes ({ bytesIn, bytesOut }: PeerInfo): number {

@@ -9,7 +9,7 @@ import type { RelayHub } from '../../lib/index.ts'
 import { Mailbox } from '../helpers/mailbox.ts'
 import { askForUpgrade } from '../helpers/relay-app.ts'
 import { openTunnel } from '../helpers/tunnel.ts'
-import { authorization, startAdmin } from './admin-app.ts'
+import { authorization, get, startAdmin } from './admin-app.ts'
 
 async function openEvents (t: Test, app: FastifyInstance): Promise<IncomingMessage> {
   const { port } = app.server.address() as AddressInfo
@@ -61,6 +61,32 @@ t.test('tells who comes, leaves and is refused, as it happens', async (t) => {
   const byHook = await events.next()
   t.match(byHook, { event: 'refuse', statusCode: 401 })
   t.notOk('code' in byHook)
+})
+
+t.test('what has happened is remembered: the last 200 refusals, and the last 200 comings and goings', async (t) => {
+  const app = await startAdmin(t)
+  t.match((await get(app, 'history')).json, { refusals: [], moves: [], since: Number, time: Number })
+  const tunnel = await openTunnel(t, app, { id: 'a', path: '/relay/x%1b' })
+  await askForUpgrade(t, app, `/relay/${'y'.repeat(90)}?token=secret`, { headers: { Upgrade: 'x' } })
+  const events = eventsOf(await openEvents(t, app))
+  tunnel.socket.end()
+  const [, detach] = await events.take(2)
+  t.equal(detach.serial, 3, 'counted along, so that a reader knows which of them it has')
+  const { json } = await get(app, 'history')
+  t.match(json.moves, [
+    { event: 'attach', serial: 1, time: /Z$/, peer: { id: 'a', channel: { name: 'x' }, framing: 'wg', address: '127.0.0.1' } },
+    { event: 'detach', serial: 3, peer: { id: 'a' }, reason: 'ended', text: 'the client ended the tunnel', duration: Number }
+  ])
+  t.equal(json.moves[0].peer.channel.name, 'x')
+  t.match(json.refusals, [{ event: 'refuse', serial: 2, statusCode: 400, code: 'FST_RELAY_PROTOCOL', address: '127.0.0.1' }])
+  t.notMatch(JSON.stringify(json), /secret/)
+
+  for (let i = 0; i < 1000; i++) app.relayHub.emit('refuse', { ...refusal, path: `/${i}/${'z'.repeat(10_000)}` })
+  const after = (await get(app, 'history')).json
+  t.equal(after.moves.length, 2, 'a flood of the one does not drive out the other')
+  t.equal(after.refusals.length, 200)
+  t.match(after.refusals[199].path, /^\/999\/z+…$/)
+  t.ok(JSON.stringify(after).length < 200_000, 'and long texts are cut')
 })
 
 t.test('any number of readers is told the same', async (t) => {

@@ -2,7 +2,8 @@ import helmet from '@fastify/helmet'
 import type { Page } from 'playwright-core'
 import t from 'tap'
 import { skip } from '../helpers/chromium.ts'
-import { openTunnel, settle, type Tunnel } from '../helpers/tunnel.ts'
+import { askForUpgrade } from '../helpers/relay-app.ts'
+import { openTunnel, settle, until, type Tunnel } from '../helpers/tunnel.ts'
 import { initiation, response, transportData } from '../helpers/wireguard-messages.ts'
 import { startAdmin } from './admin-app.ts'
 import { faults, openPage, rowOf } from './admin-page.ts'
@@ -91,6 +92,57 @@ t.test('the page in Chromium', { skip }, async (t) => {
     await page.getByRole('img', { name: /^Now Dropped [1-9]/ }).waitFor()
     t.ok(await heightOf(page, 'drop-chart', 'drop') > 0.5)
     await page.locator('#drops div', { hasText: 'larger than maxPacketSize too-large' }).waitFor()
+  })
+
+  await t.test('shows what happened before it was opened, once', async (t) => {
+    const app = await startAdmin(t)
+    const tunnel = await openTunnel(t, app, { id: 'early' })
+    await askForUpgrade(t, app, '/relay/home', { headers: { Upgrade: 'x' } })
+    tunnel.socket.end()
+    await until(() => app.relayHub.stats().peers === 0)
+    const page = await openPage(t, app)
+    await page.locator('#moves li', { hasText: 'early came' }).waitFor()
+    await page.locator('#moves li', { hasText: 'early left' }).waitFor()
+    await page.locator('#refusals li', { hasText: 'does not speak "x"' }).waitFor()
+    await openTunnel(t, app, { id: 'late' })
+    await page.locator('#moves li', { hasText: 'late came' }).waitFor()
+    t.equal(await page.locator('#moves li').count(), 3)
+    t.match(await page.locator('#moves li').first().textContent(), 'late came', 'the newest first')
+    t.equal(await page.locator('#refusals li').count(), 1)
+    // As after a night in which the computer slept.
+    await page.reload()
+    await page.locator('#moves li', { hasText: 'early came' }).waitFor()
+    t.equal(await page.locator('#moves li').count(), 3)
+  })
+
+  await t.test('says whose handshakes fail, with whom, and why datagrams were dropped', async (t) => {
+    const app = await startAdmin(t)
+    const tunnels = await Promise.all(['a', 'b', 'c'].map((id) => openTunnel(t, app, { id })))
+    const [a, b, c] = tunnels as [Tunnel, Tunnel, Tunnel]
+    const { peers } = app.relayHub
+    const since = new Date(Date.now() - 60_000)
+    t.intercept(app.relayHub, 'peers', {
+      value: () => peers.call(app.relayHub).map((peer) => peer.id === 'c'
+        ? { ...peer, handshakeFaults: [{ fault: 'unanswered', id: 'b<b>', asked: 1, count: 7, since, lastAt: new Date() }] }
+        : peer)
+    })
+    const page = await openPage(t, app)
+    a.send(initiation(1))
+    await Promise.all([b.datagrams.next(), c.datagrams.next()])
+    b.send(response(11, 1))
+    await a.datagrams.next()
+    a.send(initiation(2), transportData(77))
+    await rowOf(page, 'c').getByText('7 handshakes to b<b> were not answered: is WireGuard running there').waitFor()
+    await page.getByRole('button', { name: 'a', exact: true }).click()
+    const details = page.getByRole('dialog', { name: 'a' })
+    await details.getByText(/^Last complete: with b, \d+ s ago/).waitFor()
+    await details.getByText('peers without a known public key: 2 sent, 1 answered, the last 1 unanswered').waitFor()
+    await details.getByText(/b: 1 sent, 1 answered, last complete \d+ s ago/).waitFor()
+    await details.getByText('1: no handshake went before (no-session)').waitFor()
+    if (process.env['SCREENSHOT'] !== undefined) await page.screenshot({ path: process.env['SCREENSHOT'], fullPage: true })
+    await page.getByRole('button', { name: 'Close' }).click()
+    await page.getByRole('button', { name: 'c', exact: true }).click()
+    await page.getByRole('dialog', { name: 'c' }).getByText(/^7 handshakes to b<b> were not answered: .* \(\d s ago\)$/).waitFor()
   })
 
   await t.test('disconnects a peer after a question, by keyboard', async (t) => {

@@ -6,7 +6,7 @@ import { startAdmin } from './admin-app.ts'
 
 const refuse = async (): Promise<void> => { throw Object.assign(new Error('no'), { statusCode: 401 }) }
 
-const routes = ['', '/', '/page.js', '/uPlot.iife.min.js', '/stats', '/channels', '/peers', '/peer?id=a&channel=b', '/events', '/disconnect']
+const routes = ['', '/', '/page.js', '/uPlot.iife.min.js', '/stats', '/channels', '/peers', '/peer?id=a&channel=b', '/history', '/events', '/disconnect']
 
 const unguarded: Record<string, RelayAdminOptions> = {
   'no options': {},

@@ -9,7 +9,7 @@ t.test('@fastify/swagger documents the routes, and not the files of the page', a
     .filter(([path]) => path.startsWith('/relay-admin'))
     .map(([path, item]) => [path.slice('/relay-admin'.length), Object.keys(item)]))
   t.same(methods, {
-    '/stats': ['get'], '/channels': ['get'], '/peers': ['get'], '/peer': ['get'], '/disconnect': ['post'], '/events': ['get']
+    '/stats': ['get'], '/channels': ['get'], '/peers': ['get'], '/peer': ['get'], '/disconnect': ['post'], '/history': ['get'], '/events': ['get']
   })
   for (const path of Object.keys(methods)) {
     const [operation] = Object.values(paths[`/relay-admin${path}`]!)

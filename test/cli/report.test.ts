@@ -15,6 +15,7 @@ t.test('tells each event in one line', async (t) => {
   const { sidecar, lines } = reported(t)
   sidecar.emit('listening', { address: '::1', port: 51821, family: 'IPv6' })
   sidecar.emit('connect', { framing: 'wg', url: 'https://relay.example.com/' })
+  sidecar.emit('notice', { code: 2, name: 'alone', text: 'you are alone in the network home' })
   sidecar.emit('drain', { afterMs: 2500 })
   sidecar.emit('lost', { reason: 'drained', text: '', retryIn: 0 })
   sidecar.emit('lost', { reason: 'shutdown', text: 'update', retryIn: 312 })
@@ -22,6 +23,7 @@ t.test('tells each event in one line', async (t) => {
   t.same(lines, [
     'Listening on [::1]:51821 (UDP), connecting to https://relay.example.com/',
     'Connected to https://relay.example.com/ (framing wg)',
+    'The relay says: you are alone in the network home',
     'The relay asks to connect anew in 2.5 s',
     'Disconnected as the relay asked; connecting anew in 0.0 s',
     'Connection lost: the relay is shutting down (update); next attempt in 0.3 s',

@@ -2,10 +2,11 @@ import { once } from 'node:events'
 import type { Socket } from 'node:net'
 import { Duplex } from 'node:stream'
 import t, { type Test } from 'tap'
-import { connect, type ConnectionEnd, type ConnectOptions, type RelayConnection } from '../../lib/client/index.ts'
+import { connect, type ConnectionEnd, type ConnectionNotice, type ConnectOptions, type RelayConnection } from '../../lib/client/index.ts'
 import { closeReasons } from '../../lib/framing/close-reasons.ts'
 import { len16 } from '../../lib/framing/len16.ts'
-import { CLOSING, PING, PONG, readClosing, wg } from '../../lib/framing/wg.ts'
+import { notices as codes } from '../../lib/framing/notices.ts'
+import { CLOSING, NOTICE, PING, PONG, readClosing, wg } from '../../lib/framing/wg.ts'
 import { assortedDatagrams, wireguardMessage } from '../helpers/datagrams.ts'
 import { fakeRelay, frames, SWITCHING, type FakeRelayOptions, type FakeTunnel } from '../helpers/fake-relay.ts'
 import { Mailbox } from '../helpers/mailbox.ts'
@@ -345,6 +346,23 @@ t.test('passes on when the relay asks to connect anew', async (t) => {
   const draining = once(connection, 'draining')
   tunnel.socket.write(wg.drain(4321)!)
   t.same(await draining, [4321])
+  t.equal(connection.closed, false)
+})
+
+t.test('passes on what the relay tells about handshakes, and no flood of it', async (t) => {
+  const { connection, tunnel } = await pair(t)
+  const notices = new Mailbox<ConnectionNotice>()
+  connection.on('notice', (notice) => notices.push(notice))
+  tunnel.socket.write(Buffer.concat([wg.notice(codes.unanswered, 'not\u001b[2J\r\nanswered')!, wg.notice(999, 'of a later version')!]))
+  t.same(await notices.take(2), [
+    { code: 5, name: 'unanswered', text: 'not[2Janswered' },
+    { code: 999, name: undefined, text: 'of a later version' }
+  ])
+  const tooShort = Buffer.from([NOTICE, 0, 0, 1, 7])
+  tunnel.socket.write(Buffer.concat([tooShort, ...Array.from({ length: 1000 }, () => wg.notice(1, 'flood')!)]))
+  tunnel.send(wireguardMessage(2))
+  await once(connection, 'message')
+  t.ok(notices.all.length <= 5, `${notices.all.length} of a thousand`)
   t.equal(connection.closed, false)
 })
 

@@ -1,7 +1,10 @@
 import { randomBytes } from 'node:crypto'
 import t from 'tap'
 import { len16 } from '../../lib/framing/len16.ts'
-import { CLOSING, DRAIN, PING, PONG, pong, readClosing, readDrain, wg } from '../../lib/framing/wg.ts'
+import type { Decoder } from '../../lib/framing/framing.ts'
+import { CLOSING, DRAIN, NOTICE, PING, PONG, pong, readClosing, readDrain, readNotice, wg } from '../../lib/framing/wg.ts'
+// @ts-expect-error plain JavaScript
+import { WgDecoder } from '../fixtures/wg-decoder-0.1.0.js'
 import { assortedDatagrams, wireguardMessage } from '../helpers/datagrams.ts'
 import { frames } from '../helpers/fake-relay.ts'
 import { SeededRandom } from '../helpers/random.ts'
@@ -245,6 +248,38 @@ t.test('a closing text loses its control characters before anyone sees it', asyn
   const frame = wg.closing(1, 'a\r\nb\u001b[2Jc\u009bd')!
   t.equal(readClosing(frame, 4, frame.length).text, 'ab[2Jcd')
   t.equal(readClosing(Buffer.from([0, 1, 0xff, 0x41]), 0, 4).text, '\ufffdA', 'and bytes that are no UTF-8 harm nobody')
+})
+
+t.test('a notice frame has a code and a text, of at most 512 bytes and without control characters', async (t) => {
+  const frame = wg.notice(5, 'a\r\nb\u001b[2Jc\u009bd\u202ee')!
+  t.same(frame.subarray(0, 6), Buffer.concat([header(NOTICE, frame.length - 4), Buffer.from([0, 5])]))
+  t.same(readNotice(frame, 4, frame.length), { code: 5, text: 'ab[2Jcde' })
+  const long = wg.notice(1, '€'.repeat(1000))!
+  t.equal(long.length, 4 + 2 + 510)
+  t.equal(len16.notice(1, 'x'), undefined)
+  t.same(readNotice(Buffer.from([0, 9]), 0, 2), { code: 9, text: '' })
+  t.equal(readNotice(Buffer.from([1]), 0, 1), undefined, 'too short for a code')
+  const fromAnother = Buffer.concat([Buffer.from([0, 1]), Buffer.alloc(1022, 'x')])
+  t.equal(readNotice(fromAnother, 0, 1024)!.text.length, 512, 'cut, whatever another relay sends')
+})
+
+t.test('a client of version 0.1.0 passes over notice frames', async (t) => {
+  const datagrams = [wireguardMessage(2), wireguardMessage(4, 500), Buffer.from('x')]
+  const notices = [wg.notice(5, 'x'.repeat(1000))!, wg.notice(1, '')!]
+  const bytes = Buffer.concat(datagrams.flatMap((datagram) => [...notices, frames(wg, [datagram])]))
+  for (const chunks of [[bytes], byteByByte(bytes)]) {
+    const found: number[] = []
+    const controls = new Set<number>()
+    const decoder: Decoder = new WgDecoder({
+      datagram: (_chunk: Buffer, _frame: number, start: number, end: number) => found.push(end - start),
+      tooLarge: () => t.fail(),
+      control: (type: number) => controls.add(type)
+    }, { maxPacketSize: 2048 })
+    for (const chunk of chunks) t.equal(decoder.push(chunk), undefined)
+    t.equal(decoder.end(), undefined)
+    t.same(found, [92, 500, 1])
+    t.same([...controls], [NOTICE], 'which its connection ignores: it knows four types')
+  }
 })
 
 t.test('an end inside a frame is a fault', async (t) => {

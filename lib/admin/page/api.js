@@ -30,7 +30,7 @@ async function errorOf (answer) {
   return new AnswerError(answer.status, message ?? answer.statusText)
 }
 
-/** Reads the events until the stream ends, breaks or falls silent. */
+/** Reads the events, the next one when `onEvent` is done with one, until the stream ends, breaks or falls silent. */
 export async function readEvents (onEvent) {
   const abort = new AbortController()
   let timer
@@ -50,7 +50,7 @@ export async function readEvents (onEvent) {
       isAlive()
       const lines = (rest + value).split('\n')
       rest = lines.pop()
-      for (const line of lines) onEvent(JSON.parse(line))
+      for (const line of lines) await onEvent(JSON.parse(line))
     }
   } finally {
     clearTimeout(timer)

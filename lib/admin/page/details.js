@@ -1,7 +1,7 @@
 import { AnswerError, get, post } from './api.js'
 import { byId, el, KeyedList, setText } from './dom.js'
 import { keyOfPeer, Rates } from './rates.js'
-import { formatBytes, formatCount, formatDuration, formatRate, named } from './words.js'
+import { formatBytes, formatCount, formatDuration, formatRate, named, wordsOfDrop } from './words.js'
 
 const selectorOf = ({ id, channel: { name, scope, kind } }) => ({ id, channel: name, scope, kind })
 
@@ -64,8 +64,10 @@ export class Details {
       Attached: `${new Date(peer.attachedAt).toLocaleString()}, ${formatDuration(now - Date.parse(peer.attachedAt))} ago`,
       In: `${formatRate(rates?.bytesIn)}, ${formatBytes(peer.bytesIn)} in all, ${formatCount(peer.datagramsIn)} datagrams`,
       Out: `${formatRate(rates?.bytesOut)}, ${formatBytes(peer.bytesOut)} in all, ${formatCount(peer.datagramsOut)} datagrams`,
+      Handshakes: handshakesText(peer, now),
+      ...(peer.handshakeFaults.length > 0 && { 'They fail': peer.handshakeFaults.map(({ text, lastAt }) => `${text} (${agoText(lastAt, now)})`).join('\n') }),
       'Has sent to': peer.sentTo.map(({ id, bytes }) => `${named(id)} ${formatBytes(bytes)}`).join(', ') || '–',
-      Dropped: `${formatCount(peer.drops)} datagrams from or for it`
+      Dropped: droppedText(peer)
     }
     this.#facts.show(Object.entries(facts), ([name]) => name)
   }
@@ -96,6 +98,27 @@ export class Details {
       setText(this.#state, `It is still there: ${error.message}`)
     }
   }
+}
+
+function agoText (time, now) {
+  return `${formatDuration(now - Date.parse(time))} ago`
+}
+
+function handshakesText ({ lastHandshake, handshakes }, now) {
+  if (handshakes.length === 0) return 'none of WireGuard’s seen'
+  const last = lastHandshake === undefined ? 'never' : `with ${named(lastHandshake.id)}, ${agoText(lastHandshake.at, now)}`
+  const lines = handshakes.map(({ id, sent, answered, unanswered, lastAt }) => {
+    const name = id === undefined ? 'peers without a known public key' : named(id)
+    const missing = unanswered > 0 ? `, the last ${formatCount(unanswered)} unanswered` : ''
+    const at = id === undefined ? '' : `, last complete ${lastAt === undefined ? 'never' : agoText(lastAt, now)}`
+    return `${name}: ${formatCount(sent)} sent, ${formatCount(answered)} answered${missing}${at}`
+  })
+  return [`Last complete: ${last}`, ...lines].join('\n')
+}
+
+function droppedText ({ drops, dropsByReason }) {
+  const reasons = Object.entries(dropsByReason).sort(([, a], [, b]) => b - a)
+  return [`${formatCount(drops)} datagrams from or for it`, ...reasons.map(([reason, count]) => `${formatCount(count)}: ${wordsOfDrop(reason)} (${reason})`)].join('\n')
 }
 
 function createFact ([name]) {

@@ -2,7 +2,7 @@
 import { byId, el, KeyedList, setText } from './dom.js'
 import { formatBytes, formatCount, formatDuration, formatTime, named, wordsOfRefusal } from './words.js'
 
-const MAX_SHOWN = 100
+const MAX_SHOWN = 200
 
 /** The newest events first; those that are alike are one line with their number. */
 class EventList {
@@ -48,7 +48,7 @@ function updateEntry (view, { time, count, text, detail }) {
   setText(view.count, count > 1 ? `× ${formatCount(count)}` : '')
 }
 
-/** What happens while the page is open. */
+/** What has happened, and happens. */
 export class EventLists {
   #refusals = new EventList(byId('refusals'), byId('refusals-empty'))
   #moves = new EventList(byId('moves'), byId('moves-empty'))

@@ -193,12 +193,32 @@ function filterByChannel (channel) {
   refreshNow()
 }
 
+/** The last event that is shown, and which start of the relay counts them. */
+let shown = { since: 0, serial: 0 }
+
+function showEvent (event) {
+  if (event.serial <= shown.serial) return
+  shown.serial = event.serial ?? shown.serial
+  eventLists.add(event)
+}
+
+/** Shows what has happened before, or while the page could not read. */
+async function showHistory () {
+  const { since, refusals, moves } = await get('history')
+  if (since !== shown.since) shown = { since, serial: 0 }
+  for (const event of [...refusals, ...moves].sort((a, b) => a.serial - b.serial)) showEvent(event)
+}
+
 async function followEvents () {
   while (true) {
     try {
-      await readEvents((event) => {
+      let isFirst = true
+      await readEvents(async (event) => {
+        // The events themselves wait meanwhile, so that none is missed between the two.
+        if (isFirst) await showHistory()
+        isFirst = false
         if (event.event === 'heartbeat') return
-        eventLists.add(event)
+        showEvent(event)
         refreshSoon()
       })
     } catch {

@@ -23,16 +23,18 @@ function createRow (peer, onPeer) {
   const cells = Object.fromEntries(['in', 'out', 'total', 'drops', 'attached'].map((name) => [name, el('td', { className: 'number' })]))
   cells.total.classList.add('wide')
   cells.attached.classList.add('wide')
+  const fault = el('span', { className: 'notice' })
   const element = el('tr', {},
-    el('th', { scope: 'row' }, button, el('span', { className: 'narrow muted' }, named(peer.channel.name))),
+    el('th', { scope: 'row' }, button, el('span', { className: 'narrow muted' }, named(peer.channel.name)), fault),
     el('td', { className: 'wide' }, named(peer.channel.name)),
     el('td', { className: 'wide' }, peer.address ?? '–'),
     el('td', { className: 'wide' }, peer.framing),
     ...Object.values(cells))
-  return { element, cells }
+  return { element, cells, fault }
 }
 
-function updateRow ({ cells }, peer, rates, now) {
+function updateRow ({ cells, fault }, peer, rates, now) {
+  setText(fault, peer.handshakeFaults[0]?.text ?? '')
   setText(cells.in, formatRate(rates?.bytesIn))
   setText(cells.out, formatRate(rates?.bytesOut))
   setText(cells.total, formatBytes(peer.bytesIn + peer.bytesOut))
