@@ -351,7 +351,7 @@ export class RelayHub extends EventEmitter<HubEvents> {
     const { fault, id, asked, count, since } = info
     const { lastHandshake } = peer.info()
     this.#log.warn({
-      ...logFields(peer),
+      ...this.#logFields(peer),
       fault,
       text: faultText(info),
       ...(id !== undefined && { to: printable(id) }),
@@ -366,7 +366,7 @@ export class RelayHub extends EventEmitter<HubEvents> {
   #handshakesSucceed (peer: Peer, by: string): void {
     if (!this.#mayLogHandshakes()) return
     const suppressed = this.#takeSuppressedHandshakeLines()
-    this.#log.info({ ...logFields(peer), to: printable(by), suppressed }, 'WireGuard handshakes of a relay peer succeed again')
+    this.#log.info({ ...this.#logFields(peer), to: printable(by), suppressed }, 'WireGuard handshakes of a relay peer succeed again')
   }
 
   #mayLogHandshakes (): boolean {

@@ -1,12 +1,14 @@
 import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import type { HubOptions } from '../../lib/index.ts'
+import { NOTICE } from '../../lib/framing/wg.ts'
 import { startApp } from '../helpers/relay-app.ts'
 import { detached } from '../helpers/relay.ts'
-import { askForTunnel, openTunnel, settle, until } from '../helpers/tunnel.ts'
-import { transportData } from '../helpers/wireguard-messages.ts'
+import { askForTunnel, openTunnel, settle, until, type Tunnel } from '../helpers/tunnel.ts'
+import { initiation, transportData } from '../helpers/wireguard-messages.ts'
 
 const INFO = 30
+const WARN = 40
 const ERROR = 50
 
 interface Line {
@@ -61,6 +63,50 @@ t.test('one line for each attach, detach and refusal', async (t) => {
     },
     { level: INFO, msg: 'relay peer detached', ...peer, reason: 'ended', text: 'the client ended the tunnel', duration, bytesIn, bytesOut, drops: 1 }
   ])
+})
+
+t.test('handshakes that fail are one line, whatever many peers do', async (t) => {
+  const { app, log } = await startLogging(t)
+  const time = { shift: 0 }
+  const now = performance.now.bind(performance)
+  t.intercept(performance, 'now', { value: () => now() + time.shift })
+  const lines = (): Line[] => log.filter(({ msg }) => msg === 'WireGuard handshakes of a relay peer fail')
+  const isWritten = (peer: string): boolean => lines().some((line) => line['peer'] === peer)
+
+  /** Begins handshakes until the clock, of which a tick takes three seconds now, has gone on enough. */
+  async function failUntil (tunnels: Tunnel[], condition: () => boolean): Promise<void> {
+    while (!condition()) {
+      for (const tunnel of tunnels) tunnel.send(initiation(1))
+      await settle(...tunnels)
+      time.shift += 1000
+      await new Promise((resolve) => setTimeout(resolve, 50))
+    }
+  }
+
+  const first = await openTunnel(t, app, { id: 'first', path: '/relay/first' })
+  await failUntil([first], () => isWritten('first'))
+  const { since, count, ...line } = documented(lines()[0]!) as { since: string, count: number }
+  t.same(line, {
+    level: WARN,
+    msg: 'WireGuard handshakes of a relay peer fail',
+    peer: 'first',
+    channel: 'first',
+    scope: '/relay/:network',
+    address: '127.0.0.1',
+    fault: 'alone',
+    text: 'no other peer is in its channel',
+    lastHandshake: null,
+    suppressed: 0
+  })
+  t.ok(count >= 3 && Date.parse(since) < Date.now())
+
+  const many = await Promise.all(Array.from({ length: 40 }, (_, i) => openTunnel(t, app, { id: `${i}`, path: `/relay/${i}` })))
+  await failUntil(many, () => app.relayHub.stats().handshakeFaults['alone'] === 41)
+  t.ok(lines().length < 41, `${lines().length} lines`)
+  const last = await openTunnel(t, app, { id: 'last', path: '/relay/last' })
+  await failUntil([last], () => isWritten('last'))
+  t.equal(lines().reduce((sum, { suppressed }) => sum + 1 + Number(suppressed), 0), 42, 'those left out are counted')
+  t.same(many.map((tunnel) => tunnel.controls.all.filter(({ type }) => type === NOTICE).length), many.map(() => 1), 'and told to the peers all the same')
 })
 
 t.test('a listener that throws each time is logged five times, then once a minute with how often it was not', async (t) => {
