@@ -60,7 +60,7 @@ export const errors = {
   FST_RELAY_ADMIN_PEER: createError('FST_RELAY_ADMIN_PEER', 'No such peer is attached', 404),
 
   // The client.
-  FST_RELAY_REFUSED: createError<[number, string]>('FST_RELAY_REFUSED', 'The relay answered %d: %s'),
+  FST_RELAY_REFUSED: createError<[string, number, string]>('FST_RELAY_REFUSED', '%s answered %d: %s'),
   FST_RELAY_CONNECT: createError<[string]>('FST_RELAY_CONNECT', 'Could not connect to the relay: %s'),
   FST_RELAY_PROXY: createError<[string, string]>('FST_RELAY_PROXY', 'Could not connect through the proxy %s: %s'),
   FST_RELAY_ANSWER: createError<[string]>('FST_RELAY_ANSWER', 'The answer is not what a relay sends: %s'),

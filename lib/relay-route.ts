@@ -297,7 +297,7 @@ class RelayRoute {
     const { headers } = handshake.request
     const framings = target === undefined ? this.#framings : framingsFor(target, this.#framings)
     const asksForWebSocket = protocol === 'websocket' && handshake.asksForWebSocket
-    if (asksForWebSocket && this.#hasWebSockets) return agreeOnWebSocket(headers, framings)
+    if (asksForWebSocket && this.#hasWebSockets) return agreeOnWebSocket(headers, framings, this.#server.hub.options.maxPacketSize)
     const agreement = protocols[protocol](headers, framings, this.#server.hub.options.maxPacketSize)
     if (asksForWebSocket) agreement.answerHeaders['Sec-WebSocket-Accept'] = acceptValueOf(headers['sec-websocket-key']!)
     const name = agreement.framing?.name ?? 'raw'
@@ -335,13 +335,12 @@ class RelayRoute {
   /** In the same turn of the event loop as the last `checkRoom`. */
   #attach (handshake: Handshake, request: FastifyRequest, reply: FastifyReply, agreement: Agreement, admitted: Admitted): void {
     this.#checkProxy(request, admitted.address)
-    const { webSocket, answerHeaders } = agreement
-    if (webSocket !== undefined) return this.#attachWebSocket(handshake, webSocket.protocol, agreement.carries, reply, admitted)
-    const tunnel = handshake.accept(admitted.protocol, answerHeaders, reply.getHeaders())
+    if (agreement.webSocket !== undefined) return this.#attachWebSocket(handshake, agreement.webSocket.protocol, agreement, reply, admitted)
+    const tunnel = handshake.accept(admitted.protocol, agreement.answerHeaders, reply.getHeaders())
     this.#server.hub.attach(admitted, tunnel)
   }
 
-  #attachWebSocket (handshake: Handshake, protocol: string | undefined, carries: Agreement['carries'], reply: FastifyReply, admitted: Admitted): void {
+  #attachWebSocket (handshake: Handshake, protocol: string | undefined, { carries, answerHeaders }: Agreement, reply: FastifyReply, admitted: Admitted): void {
     const { hub, webSockets } = this.#server
     const server = webSockets.serverFor(this.#fastify, handshake.httpVersion, {
       maxPayload: carries === 'stream' ? MAX_STREAM_MESSAGE : MAX_DATAGRAM_SIZE,
@@ -350,7 +349,7 @@ class RelayRoute {
     })
     let isLater = false
     const maxInflated = carries === 'stream' ? MAX_STREAM_MESSAGE : hub.options.maxPacketSize
-    handshake.acceptWebSocket({ server, protocol, maxInflated }, reply.getHeaders(), {
+    handshake.acceptWebSocket({ server, protocol, maxInflated, answerHeaders }, reply.getHeaders(), {
       onOpen: ({ webSocket, tunnel }) => {
         try {
           // Others may have taken the room meanwhile.

@@ -63,28 +63,29 @@ export type ProtocolName = keyof typeof protocols
 export const protocolNames = Object.keys(protocols) as ProtocolName[]
 
 /** The subprotocols of WebSockets: each message a datagram, or a piece of a stream. */
-const DATAGRAMS = 'spanza.v1'
-const STREAM = 'spanza.raw.v1'
+export const subprotocols = { datagrams: 'spanza.v1', stream: 'spanza.raw.v1' } as const
 
 /**
  * WebSockets (RFC 6455): the first of the client's subprotocols that the route has. A client that names none means
  * datagrams, or a stream where the route takes only that.
  * @throws FST_RELAY_SUBPROTOCOL when they have none in common
  */
-export function agreeOnWebSocket (headers: IncomingHttpHeaders, framings: readonly FramingName[]): Agreement {
-  const accepted = [
-    ...(framings.some((name) => name !== 'raw') ? [DATAGRAMS] : []),
-    ...(framings.includes('raw') ? [STREAM] : [])
+export function agreeOnWebSocket (headers: IncomingHttpHeaders, framings: readonly FramingName[], maxPacketSize: number): Agreement {
+  const accepted: string[] = [
+    ...(framings.some((name) => name !== 'raw') ? [subprotocols.datagrams] : []),
+    ...(framings.includes('raw') ? [subprotocols.stream] : [])
   ]
   const asked = listOf(headers['sec-websocket-protocol'])
   const protocol = asked.find((name) => accepted.includes(name))
   if (asked.length > 0 && protocol === undefined) {
     throw new errors.FST_RELAY_SUBPROTOCOL(printable(asked.join(', ')), accepted.join(', '))
   }
+  const carriesDatagrams = (protocol ?? accepted[0]) === subprotocols.datagrams
   return {
     ...agreementOn(undefined),
-    carries: (protocol ?? accepted[0]) === DATAGRAMS ? 'datagrams' : 'stream',
+    carries: carriesDatagrams ? 'datagrams' : 'stream',
     hasKeepalive: true,
+    answerHeaders: carriesDatagrams ? { 'Spanza-Max-Packet': String(maxPacketSize) } : {},
     webSocket: { protocol }
   }
 }

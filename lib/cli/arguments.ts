@@ -1,11 +1,12 @@
-import { readFileSync } from 'node:fs'
-import { readFile } from 'node:fs/promises'
 import { isIP } from 'node:net'
 import { parseArgs, type ParseArgsConfig } from 'node:util'
 import { describeError } from '../client/describe-error.ts'
-import type { ClientProtocol, DatagramFraming, TlsOptions } from '../client/options.ts'
+import type { DatagramFraming } from '../client/options.ts'
+import type { SidecarProtocol } from '../client/protocol-choice.ts'
 import type { SidecarOptions } from '../client/sidecar.ts'
 import { isLoopback, parseHostPort, type HostPort } from '../host-port.ts'
+import { checkTlsFiles, readTlsFiles } from './tls-files.ts'
+import { checkTokenFile, tokenFrom, tokenOfEnvironment } from './token.ts'
 
 /** The command line cannot be used as it is. */
 export class UsageError extends Error {}
@@ -24,6 +25,7 @@ const flags = {
   header: { type: 'string', multiple: true },
   framing: { type: 'string' },
   protocol: { type: 'string' },
+  keyless: { type: 'boolean' },
   http2: { type: 'boolean' },
   host: { type: 'string' },
   servername: { type: 'string' },
@@ -40,8 +42,14 @@ const flags = {
   help: { type: 'boolean', short: 'h' }
 } as const satisfies ParseArgsConfig['options']
 
+const protocolNames: readonly SidecarProtocol[] = ['auto', 'spanza', 'websocket']
+
+function isProtocol (name: string): name is SidecarProtocol {
+  return (protocolNames as readonly string[]).includes(name)
+}
+
 /**
- * Reads the command line and the files it names, except the token's, which is read before each attempt.
+ * Reads the command line, and the files it names to see whether they can be used: they are read anew before each attempt.
  * The options' values are checked by the sidecar itself.
  * @param args without node and script
  * @throws UsageError
@@ -67,25 +75,35 @@ export function parseCommand (args: string[], env: NodeJS.ProcessEnv): Command {
   if (values.host !== undefined) options.host = values.host
   if (values.servername !== undefined) options.servername = values.servername
   if (values.framing !== undefined) options.framings = values.framing.split(',').map((name) => name.trim()) as DatagramFraming[]
-  if (values.protocol !== undefined) options.protocol = values.protocol as ClientProtocol
-  if (values.protocol === 'websocket') options.keyless = true
+  if (values.protocol !== undefined && !isProtocol(values.protocol)) {
+    throw new UsageError(`--protocol must be ${protocolNames.join(', ')}, not ${values.protocol}`)
+  }
+  if (values.keyless === true) {
+    if (values.protocol !== 'websocket') throw new UsageError('--keyless goes with --protocol websocket only')
+    options.keyless = true
+  }
+  options.protocol = values.protocol ?? 'auto'
   if (values.http2 === true) options.httpVersion = 2
   if (values.header !== undefined) options.headers = parseHeaders(values.header)
   if (values['retry-replaced'] === true) options.retryReplaced = true
+  const warnings: string[] = []
   const tokenFile = values['token-file']
   if (tokenFile !== undefined) {
-    read(tokenFile, '--token-file')
-    options.token = async () => (await readFile(tokenFile, 'utf8')).trim()
-  } else if (env['SPANZA_TOKEN'] !== undefined && env['SPANZA_TOKEN'] !== '') {
-    options.token = env['SPANZA_TOKEN']
+    usage(() => checkTokenFile(tokenFile), '--token-file cannot be read: ')
+    options.token = tokenFrom(tokenFile)
+  } else {
+    const token = usage(() => tokenOfEnvironment(env['SPANZA_TOKEN']))
+    if (token !== undefined) options.token = token
   }
-  const tls: TlsOptions = {}
-  if (values.ca !== undefined) tls.ca = read(values.ca, '--ca')
-  if (values.cert !== undefined) tls.cert = read(values.cert, '--cert')
-  if (values.key !== undefined) tls.key = read(values.key, '--key')
-  if (values.insecure === true) tls.rejectUnauthorized = false
-  if (Object.keys(tls).length > 0) options.tls = tls
-  const warnings = values.insecure === true ? ['--insecure: the relay’s certificate is not checked, and the token could go to anybody'] : []
+  const { ca, cert, key, insecure = false } = values
+  if (ca !== undefined || cert !== undefined || key !== undefined) {
+    usage(() => checkTlsFiles({ ca, cert, key }))
+    options.tls = () => ({ ...readTlsFiles({ ca, cert, key }), ...(insecure ? { rejectUnauthorized: false } : {}) })
+  } else if (insecure) {
+    options.tls = { rejectUnauthorized: false }
+  }
+  if (insecure) warnings.push('--insecure: the relay’s certificate is not checked, and the token could go to anybody')
+  if (showsToken(url, options)) warnings.push(`${new URL(url).protocol} is not encrypted: everybody on the way can read the token; use ${url.startsWith('ws') ? 'wss' : 'https'}:`)
   if (values.proxy?.includes('@') === true) {
     warnings.push('--proxy: a password on the command line can be read by every user of this machine; use the environment variable ALL_PROXY')
   }
@@ -102,8 +120,18 @@ function parse (args: string[]) {
   }
 }
 
+/** Whether a token or an Authorization header would leave this machine in the clear. */
+function showsToken (url: string, { token, headers = {} }: SidecarOptions): boolean {
+  if (!URL.canParse(url)) return false
+  const { protocol, hostname } = new URL(url)
+  if (protocol !== 'http:' && protocol !== 'ws:') return false
+  if (hostname === 'localhost' || isLoopback(hostname.replace(/^\[|\]$/g, ''))) return false
+  return token !== undefined || Object.keys(headers).some((name) => name.toLowerCase() === 'authorization')
+}
+
 function parseHeaders (lines: string[]): Record<string, string[]> {
-  const headers: Record<string, string[]> = {}
+  // Without a prototype: the names come from the command line.
+  const headers: Record<string, string[]> = Object.create(null)
   for (const line of lines) {
     const colon = line.indexOf(':')
     // The line may hold a secret, so it is not shown.
@@ -126,10 +154,12 @@ function parseMetrics (value: string): HostPort {
   return address
 }
 
-function read (file: string, flag: string): string {
+/** Does what reads something that the command line names. */
+function usage<T> (read: () => T, systemPrefix = ''): T {
   try {
-    return readFileSync(file, 'utf8')
+    return read()
   } catch (error) {
-    throw new UsageError(`${flag} cannot be read: ${describeError(error)}`)
+    const isSystems = (error as NodeJS.ErrnoException).syscall !== undefined
+    throw new UsageError(`${isSystems ? systemPrefix : ''}${describeError(error)}`)
   }
 }

@@ -1,4 +1,5 @@
 import { BACKOFF_MAX_MS } from '../client/backoff.ts'
+import type { RelayRefusedError } from '../client/refusal.ts'
 import type { SidecarEvents, SidecarStop, UdpSidecar } from '../client/sidecar.ts'
 import { formatHostPort } from '../host-port.ts'
 
@@ -6,7 +7,7 @@ import { formatHostPort } from '../host-port.ts'
 export type WriteLine = (line: string) => void
 
 /** Why a connection ended, in words; a reason that is not here is shown by its name. */
-const words: Record<string, string> = {
+const words = new Map(Object.entries({
   'protocol-error': 'one side could not read what the other sent',
   unstamped: 'transport data without its length was sent',
   replaced: 'another device with the same identity took the place',
@@ -17,10 +18,10 @@ const words: Record<string, string> = {
   'target-failed': 'what is behind the relay failed',
   limit: 'a limit of the relay was reached',
   lost: 'the network connection broke'
-}
+}))
 
 function explain (reason: string, text: string): string {
-  const said = words[reason] ?? reason
+  const said = words.get(reason) ?? reason
   return text === '' ? said : `${said} (${text})`
 }
 
@@ -28,8 +29,23 @@ function seconds (ms: number): string {
   return `${(ms / 1000).toFixed(1)} s`
 }
 
+/** WireGuard's MTU that fits through most networks on the way to a relay, and what WireGuard adds to a packet, in bytes. */
+const USUAL_MTU = 1380
+const WIREGUARD_OVERHEAD = 32
+
+function oversizedText ({ size, limit }: SidecarEvents['oversized'][0]): string {
+  const mtu = Math.min(USUAL_MTU, limit - WIREGUARD_OVERHEAD)
+  return `Dropped a datagram of ${size} bytes, and will drop all like it: the relay takes at most ${limit}; set MTU = ${mtu} in WireGuard's [Interface]`
+}
+
+/** What helps with this command, behind the words of an error. */
+function adviceFor (error: Error | undefined, hasToken: boolean): string {
+  const { statusCode } = (error ?? {}) as Partial<RelayRefusedError>
+  return statusCode === 401 && !hasToken ? '; no token was given: set SPANZA_TOKEN or --token-file' : ''
+}
+
 /** Writes a line for each event, for people. */
-export function reportText (sidecar: UdpSidecar, url: string, write: WriteLine): void {
+export function reportText (sidecar: UdpSidecar, url: string, write: WriteLine, hasToken = true): void {
   let lastFailure = ''
   let lastFailureAt = 0
   sidecar.on('listening', ({ address, port }) => write(`Listening on ${formatHostPort({ host: address, port })} (UDP), connecting to ${url}`))
@@ -41,6 +57,8 @@ export function reportText (sidecar: UdpSidecar, url: string, write: WriteLine):
     `The route to the relay leads into ${name} (${address}), a WireGuard interface. If that is the tunnel which this sidecar carries, ` +
     'it loops: see "Full tunnels" in docs/connecting-proxies.md'
   ))
+  sidecar.on('fallback', ({ text }) => write(`Something on the way lets only WebSockets through, speaking that (without it: ${text})`))
+  sidecar.on('oversized', (info) => write(oversizedText(info)))
   sidecar.on('drain', ({ afterMs }) => write(`The relay asks to connect anew in ${seconds(afterMs)}`))
   sidecar.on('lost', ({ reason, text, retryIn }) => {
     if (reason === 'drained') write(`Disconnected as the relay asked; connecting anew in ${seconds(retryIn)}`)
@@ -48,7 +66,8 @@ export function reportText (sidecar: UdpSidecar, url: string, write: WriteLine):
   })
   // In the relay's name: whatever it says must not pass for a line of our own.
   sidecar.on('notice', ({ text }) => write(`The relay says: ${text}`))
-  sidecar.on('retry', ({ text, retryIn }) => {
+  sidecar.on('retry', ({ error, text: said, retryIn }) => {
+    const text = said + adviceFor(error, hasToken)
     // A relay that is down for a night would fill the log with the same line.
     const now = performance.now()
     if (text === lastFailure && now - lastFailureAt < BACKOFF_MAX_MS) return
@@ -69,6 +88,8 @@ export function reportJson (sidecar: UdpSidecar, write: WriteLine): void {
   sidecar.on('listening', ({ address, port }) => line('listening', { address, port }))
   sidecar.on('connect', (info) => line('connect', info))
   sidecar.on('loop', (info) => line('loop', info))
+  sidecar.on('fallback', ({ error, ...info }) => line('fallback', { ...info, ...errorFields(error) }))
+  sidecar.on('oversized', (info) => line('oversized', info))
   sidecar.on('drain', (info) => line('drain', info))
   sidecar.on('notice', (info) => line('notice', info))
   sidecar.on('lost', (info) => line('lost', info))
@@ -77,11 +98,11 @@ export function reportJson (sidecar: UdpSidecar, write: WriteLine): void {
 }
 
 /** The final line, for people. */
-export function stopText ({ reason, text }: SidecarStop): string {
-  return reason === undefined ? text : `The connection was closed for good: ${explain(reason, text)}`
+export function stopText ({ reason, text, error }: SidecarStop, hasToken = true): string {
+  return reason === undefined ? text + adviceFor(error, hasToken) : `The connection was closed for good: ${explain(reason, text)}`
 }
 
 function errorFields (error: Error) {
-  const { code, statusCode, relayCode, retryAfter } = error as Error & Record<string, unknown>
-  return { code, ...(code === 'FST_RELAY_REFUSED' ? { statusCode, relayCode, retryAfter } : {}) }
+  const { code, statusCode, answeredBy, relayCode, retryAfter } = error as Error & Record<string, unknown>
+  return { code, ...(code === 'FST_RELAY_REFUSED' ? { statusCode, answeredBy, relayCode, retryAfter } : {}) }
 }

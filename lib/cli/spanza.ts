@@ -43,8 +43,9 @@ async function connect ({ options, json, metrics, warnings }: Command & { name: 
   const sidecar = new UdpSidecar({ proxy: 'env', ...options })
   for (const warning of warnings) complain(warning)
   const output = openOutput(sidecar, json)
+  const hasToken = options.token !== undefined
   if (json) reportJson(sidecar, output.write)
-  else reportText(sidecar, String(options.url), output.write)
+  else reportText(sidecar, String(options.url), output.write, hasToken)
   let server: MetricsServer | undefined
   let outcome
   try {
@@ -63,7 +64,7 @@ async function connect ({ options, json, metrics, warnings }: Command & { name: 
     output.end()
   }
   if (outcome === 'signalled') return exitCodes.stopped
-  complain(stopText(outcome))
+  complain(stopText(outcome, hasToken))
   return exitCodeOf(outcome)
 }
 

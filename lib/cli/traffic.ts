@@ -9,6 +9,8 @@ export interface Traffic {
   bytesIn: number
   bytesOut: number
   drops: number
+  /** These by reason, without those of which there are none. */
+  dropsByReason: Array<[reason: string, count: number]>
 }
 
 /**
@@ -28,7 +30,8 @@ export function watchTraffic (sidecar: { stats: SidecarStats }, interval: number
       datagramsOut: stats.datagramsOut - before.datagramsOut,
       bytesIn: stats.bytesIn - before.bytesIn,
       bytesOut: stats.bytesOut - before.bytesOut,
-      drops: dropsOf(stats) - dropsOf(before)
+      drops: dropsOf(stats) - dropsOf(before),
+      dropsByReason: newDrops(before, stats)
     }, stats)
     before = stats
     since = now
@@ -46,10 +49,23 @@ export function liveText ({ duration, ...passed }: Traffic, stats: SidecarStats)
 }
 
 /** The line for a log; undefined when nothing has passed. */
-export function trafficText ({ duration, datagramsIn, datagramsOut, bytesIn, bytesOut, drops }: Traffic): string | undefined {
+export function trafficText ({ duration, datagramsIn, datagramsOut, bytesIn, bytesOut, drops, dropsByReason }: Traffic): string | undefined {
   if (datagramsIn + datagramsOut + drops === 0) return undefined
   return `In the last ${Math.round(duration / 1000)} s: ${formatBytes(bytesIn)} in (${datagramsIn} datagrams), ` +
-    `${formatBytes(bytesOut)} out (${datagramsOut} datagrams), ${drops} dropped`
+    `${formatBytes(bytesOut)} out (${datagramsOut} datagrams), ${drops} dropped${reasonsText(dropsByReason)}`
+}
+
+/** The drop reasons as `sidecar.stats` has them, the most frequent one first. */
+function reasonsText (drops: Traffic['dropsByReason']): string {
+  if (drops.length === 0) return ''
+  const sorted = [...drops].sort(([, one], [, other]) => other - one)
+  return ` (${sorted.map(([reason, count]) => `${count} ${reason}`).join(', ')})`
+}
+
+function newDrops (before: SidecarStats, { drops }: SidecarStats): Traffic['dropsByReason'] {
+  return Object.entries(drops)
+    .map(([reason, count]): [string, number] => [reason, count - before.drops[reason as keyof typeof drops]])
+    .filter(([, count]) => count > 0)
 }
 
 function dropsOf ({ drops }: SidecarStats): number {

@@ -1,17 +1,18 @@
 import type { IncomingHttpHeaders } from 'node:http'
+import { acceptValueOf } from '../admission/websocket.ts'
 import { errors } from '../errors.ts'
-import type { Framing } from '../framing/framing.ts'
 import { len16 } from '../framing/len16.ts'
 import { wg } from '../framing/wg.ts'
 import { printable } from '../printable.ts'
 import { MAX_DATAGRAM_SIZE } from '../wireguard.ts'
-import type { ConnectPlan, DatagramFraming } from './options.ts'
+import type { ConnectPlan, DatagramFraming, WebSocketPlan } from './options.ts'
+import { webSocketFraming, type ConnectionFraming } from './websocket.ts'
 
-const framingTable: Record<DatagramFraming, Framing> = { wg, len16 }
+const framingTable: Record<DatagramFraming, ConnectionFraming> = { wg, len16 }
 
 /** What both sides have agreed on for a tunnel of datagrams. */
 export interface Agreement {
-  framing: Framing
+  framing: ConnectionFraming
   /** Limits of both directions, in bytes. */
   maxPacketSize: { send: number, receive: number }
 }
@@ -20,16 +21,34 @@ export interface Agreement {
  * Reads what was agreed on from the answer that opened a tunnel; undefined for a tunnel of bytes.
  * @throws FST_RELAY_ANSWER
  */
-export function readAgreement ({ framings, maxPacketSize }: ConnectPlan, headers: IncomingHttpHeaders): Agreement | undefined {
+export function readAgreement (plan: ConnectPlan, headers: IncomingHttpHeaders): Agreement | undefined {
+  const { framings, maxPacketSize, webSocket } = plan
+  if (webSocket !== undefined) checkWebSocket(webSocket, headers)
   if (framings === 'raw') return
-  const answered = headers['spanza-framing']
+  return {
+    framing: webSocket === undefined ? framingOf(framings, headers['spanza-framing']) : webSocketFraming,
+    maxPacketSize: { send: readMaxPacket(headers['spanza-max-packet']), receive: maxPacketSize }
+  }
+}
+
+function framingOf (framings: readonly DatagramFraming[], answered: string | string[] | undefined): ConnectionFraming {
   if (answered === undefined) throw errors.FST_RELAY_ANSWER('a proxy removed Spanza-Framing, or the server is older')
   const chosen = framings.find((name) => name === String(answered).toLowerCase())
   if (chosen === undefined) throw errors.FST_RELAY_ANSWER(`it chose the framing "${shown(answered)}", which was not asked for`)
-  return {
-    framing: framingTable[chosen],
-    maxPacketSize: { send: readMaxPacket(headers['spanza-max-packet']), receive: maxPacketSize }
+  return framingTable[chosen]
+}
+
+/** What a client has to check (RFC 6455, section 4.1). */
+function checkWebSocket ({ key, subprotocol }: WebSocketPlan, headers: IncomingHttpHeaders): void {
+  const accept = headers['sec-websocket-accept']
+  if (key !== undefined && accept !== acceptValueOf(key)) {
+    throw errors.FST_RELAY_ANSWER(accept === undefined ? 'a 101 without Sec-WebSocket-Accept' : 'Sec-WebSocket-Accept is not the answer to this key')
   }
+  const chosen = headers['sec-websocket-protocol']
+  if (chosen === undefined) throw errors.FST_RELAY_ANSWER(`a WebSocket without the subprotocol ${subprotocol}: it is no relay's, or a proxy removed that`)
+  if (chosen !== subprotocol) throw errors.FST_RELAY_ANSWER(`a WebSocket with the subprotocol "${shown(chosen)}", which was not asked for`)
+  const extensions = headers['sec-websocket-extensions']
+  if (extensions !== undefined) throw errors.FST_RELAY_ANSWER(`a WebSocket with the extension "${shown(extensions)}", which was not asked for`)
 }
 
 /** A header's value for a message: without control characters, and not too long. */

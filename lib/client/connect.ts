@@ -1,18 +1,20 @@
 import { request as httpRequest, type IncomingHttpHeaders } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { errors } from '../errors.ts'
-import { readAgreement, shown } from './answer.ts'
-import { connectError, describeError, noAnswerError } from './describe-error.ts'
+import { shown } from './answer.ts'
+import { connectError, markCut, noAnswerError } from './describe-error.ts'
 import { EarlyTunnel } from './early-tunnel.ts'
 import { connectHttp2 } from './http2-handshake.ts'
+import { openTunnel } from './open-tunnel.ts'
 import { planConnect, type ConnectOptions, type ConnectPlan, type HttpUpgradeOptions, type RawConnectOptions } from './options.ts'
 import { readRefusal } from './refusal.ts'
-import { RelayConnection } from './relay-connection.ts'
+import type { RelayConnection } from './relay-connection.ts'
 import { openTransport } from './transport.ts'
+import { describeFault } from './transport-fault.ts'
 
 /**
- * Opens a tunnel to a relay. With `framings: 'raw'`, the default under `protocol: 'websocket'`, it carries bytes and is
- * a plain `Duplex`, half-open: the caller ends its side. That one has an `error` listener that does nothing, so that an
+ * Opens a tunnel to a relay. With `framings: 'raw'`, the default with `keyless`, it carries bytes and is
+ * a plain `Duplex`, half-open unless it is a WebSocket: the caller ends its side. That one has an `error` listener that does nothing, so that an
  * early reset does not end the process; add one to hear of errors.
  *
  * With `earlyData` it is there as soon as the request has been written, and takes more to write, with the connection's
@@ -47,6 +49,7 @@ function handshake (plan: ConnectPlan): Promise<RelayConnection | Duplex> {
     let transport: Duplex | undefined
     let early: EarlyTunnel | undefined
     let refusal: (() => void) | undefined
+    let isSent = false
     const timer = setTimeout(() => {
       if (refusal !== undefined) refusal()
       else fail(noAnswerError(plan, transport !== undefined))
@@ -86,7 +89,8 @@ function handshake (plan: ConnectPlan): Promise<RelayConnection | Duplex> {
         if (refusal !== undefined) return refusal()
         // Of a transport that failed at once, http says only that it hung up.
         const cause = transport.errored ?? error
-        fail(connectError(describeError(cause), cause))
+        const failure = connectError(describeFault(cause, plan, transport), cause)
+        fail(isSent ? markCut(failure) : failure)
       })
       request.on('response', (response) => {
         if (response.statusCode === 101) fail(errors.FST_RELAY_ANSWER(faultOf101(plan, response.headers)!))
@@ -97,22 +101,23 @@ function handshake (plan: ConnectPlan): Promise<RelayConnection | Duplex> {
         try {
           const fault = faultOf101(plan, response.headers)
           if (fault !== undefined) throw errors.FST_RELAY_ANSWER(fault)
-          const agreement = readAgreement(plan, response.headers)
           if (head.length > 0) tunnel.unshift(head)
-          if (agreement === undefined) {
+          const opened = openTunnel(plan, response.headers, tunnel)
+          if (opened === tunnel) {
             tunnel.allowHalfOpen = true
             beginEarly(transport) // if the transport has answered before it was done with the request
             early?.open()
-            resolve(tunnel)
-          } else {
-            resolve(new RelayConnection(tunnel, { ...plan, ...agreement }))
           }
+          resolve(opened)
           settle()
         } catch (error) {
           fail(error)
         }
       })
-      request.on('finish', () => beginEarly(transport))
+      request.on('finish', () => {
+        isSent = true
+        beginEarly(transport)
+      })
       request.end()
     }
 

@@ -1,13 +1,13 @@
 import { constants } from 'node:http2'
 import type { Duplex } from 'node:stream'
 import { errors } from '../errors.ts'
-import { readAgreement } from './answer.ts'
-import { connectError, describeError, noAnswerError } from './describe-error.ts'
+import { connectError, describeError, markCut, noAnswerError } from './describe-error.ts'
 import { joinSession, type RelaySession } from './http2-session.ts'
 import type { Http2Tunnel } from './http2-tunnel.ts'
+import { openTunnel } from './open-tunnel.ts'
 import type { ConnectPlan } from './options.ts'
 import { readRefusal } from './refusal.ts'
-import { RelayConnection } from './relay-connection.ts'
+import type { RelayConnection } from './relay-connection.ts'
 
 /** Opens a tunnel by an extended CONNECT, on a session that may have others. */
 export function connectHttp2 (plan: ConnectPlan): Promise<RelayConnection | Duplex> {
@@ -61,7 +61,7 @@ export function connectHttp2 (plan: ConnectPlan): Promise<RelayConnection | Dupl
         session.retire()
         // In both cases the relay has not seen the request, or is gone.
         const again = rstCode === constants.NGHTTP2_REFUSED_STREAM || (wasOpen && session.isBroken)
-        if (isRetry || !again) return fail(connectError(describeError(asked.errored), asked.errored))
+        if (isRetry || !again) return fail(markCut(connectError(describeError(asked.errored), asked.errored)))
         isRetry = true
         tunnel = undefined
         begin()
@@ -75,8 +75,7 @@ export function connectHttp2 (plan: ConnectPlan): Promise<RelayConnection | Dupl
           return
         }
         try {
-          const agreement = readAgreement(plan, headers)
-          resolve(agreement === undefined ? asked : new RelayConnection(asked, { ...plan, ...agreement }))
+          resolve(openTunnel(plan, headers, asked))
           settle()
         } catch (error) {
           fail(error)

@@ -10,6 +10,7 @@ import { Http2Tunnel } from './http2-tunnel.ts'
 import { Liveness } from './liveness.ts'
 import type { ConnectPlan } from './options.ts'
 import { openTransport } from './transport.ts'
+import { describeFault } from './transport-fault.ts'
 
 /**
  * What a tunnel that is not read from can make this side hold, in bytes; and as much is under way at most, which is
@@ -147,7 +148,7 @@ export class RelaySession {
       this.#isOpen = true
     } catch (error) {
       if (isRelayError(error)) throw error
-      throw connectError(describeError(error), error)
+      throw connectError(describeFault(error, plan, this.#transport), error)
     }
   }
 

@@ -9,10 +9,11 @@ export type { NoticeName } from '../framing/notices.ts'
 export type {
   ClientProtocol, ConnectOptions, DatagramFraming, DatagramOptions, HttpUpgradeOptions, RawConnectOptions, TlsOptions, TransportOptions
 } from './options.ts'
-export type { RelayRefusedError } from './refusal.ts'
+export type { SidecarProtocol } from './protocol-choice.ts'
+export type { AnsweredBy, RelayRefusedError } from './refusal.ts'
 export type { LoopInfo } from './route-loop.ts'
 export type {
   ConnectionDropReason, ConnectionEnd, ConnectionEndReason, ConnectionNotice, ConnectionStats, RelayConnectionEvents
 } from './relay-connection.ts'
-export type { SidecarDropReason, SidecarEndReason, SidecarEvents, SidecarOptions, SidecarStats, SidecarStop, TokenSource } from './sidecar.ts'
+export type { SidecarDropReason, SidecarEndReason, SidecarEvents, SidecarOptions, SidecarStats, SidecarStop, TlsSource, TokenSource } from './sidecar.ts'
 export type { UdpDropReason } from './udp-port.ts'

@@ -1,7 +1,10 @@
+import { randomBytes } from 'node:crypto'
 import { validateHeaderName, validateHeaderValue } from 'node:http'
 import { isIP } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { createSecureContext, type ConnectionOptions } from 'node:tls'
+import { subprotocols } from '../admission/protocols.ts'
+import { WEBSOCKET_VERSION } from '../admission/websocket.ts'
 import type { ProxyProtocolVersion } from '../proxy-protocol.ts'
 import { MAX_DATAGRAM_SIZE } from '../wireguard.ts'
 import { optionError } from './option-error.ts'
@@ -33,18 +36,23 @@ export interface TransportOptions {
    */
   httpVersion?: HttpVersion
   /**
-   * What to send in `Upgrade`, default `'spanza'`. `'websocket'`, with `keyless: true`, is the HTTPUpgrade transport of
-   * Xray and sing-box, for servers that speak that, and for proxies that let only WebSockets through.
+   * What to send in `Upgrade`, or `:protocol`: `'spanza'` by default. `'websocket'` is a WebSocket (RFC 6455; over HTTP/2
+   * RFC 8441), for proxies that let only those through: each message a datagram, or with `framings: 'raw'` a part of a
+   * stream, which then has no half-close.
    */
   protocol?: ClientProtocol
-  /** Given with `'websocket'`: no `Sec-WebSocket-Key`, and a bare stream behind the 101. WebSockets with a key are not spoken. */
+  /**
+   * With `'websocket'`, `true` sends no `Sec-WebSocket-Key`: the HTTPUpgrade transport of Xray and sing-box, a bare stream
+   * behind the 101 unless `framings` lists some. Over HTTP/1.1 only. Default: false.
+   */
   keyless?: boolean
   /**
    * Further header fields of the request; names are sent in the case given, a list as one line for each value. HTTP/2
-   * knows lower case only, and a list goes out as one line. Not `Host`, `Connection`, `Upgrade`, `Spanza-Framing`, `Sec-WebSocket-Key` and those of a body.
+   * knows lower case only, and a list goes out as one line. Not `Host`, `Connection`, `Upgrade`, `Spanza-Framing`, `Sec-WebSocket-Key` and those of a body; not the other
+   * `Sec-WebSocket-…` of a WebSocket.
    */
   headers?: Record<string, string | readonly string[]>
-  /** Sent as `Authorization: Bearer …`. */
+  /** Sent as `Authorization: Bearer …`. With an `http:` URL everybody on the way can read it. */
   token?: string
   /** The Host header, a name with or without a port, and with it the default of `servername`. Default: the URL's. */
   host?: string
@@ -86,7 +94,7 @@ export interface TransportOptions {
 
 /** What belongs to a tunnel of datagrams. */
 export interface DatagramOptions extends TransportOptions {
-  /** What to offer, the preferred one first. Default: `['wg', 'len16']`. */
+  /** What to offer, the preferred one first. Default: `['wg', 'len16']`. A WebSocket has none: its messages are datagrams. */
   framings?: readonly DatagramFraming[]
   /** Received datagrams above this many bytes are skipped and counted: 1 to 65535, default 65535. */
   maxPacketSize?: number
@@ -96,13 +104,13 @@ export interface DatagramOptions extends TransportOptions {
   keepaliveTimeout?: number
 }
 
-/** Options of `connect` for a tunnel of datagrams. Under `'websocket'` the framings must be given: its default is `'raw'`. */
-export type ConnectOptions = DatagramOptions & ({ protocol?: 'spanza' } | { framings: readonly DatagramFraming[] })
+/** Options of `connect` for a tunnel of datagrams. With `keyless` the framings must be given: its default is `'raw'`. */
+export type ConnectOptions = DatagramOptions & ({ protocol?: 'spanza' } | { protocol: 'websocket', keyless?: false } | { framings: readonly DatagramFraming[] })
 
 interface RawOptions extends TransportOptions {
   /**
    * Sent right behind the request, without waiting for the 101; with 0 bytes, later writes do not wait either. It is
-   * not copied. `connect` says what becomes of a refusal. Over HTTP/1.1 only.
+   * not copied. `connect` says what becomes of a refusal. Over HTTP/1.1, and not for a WebSocket.
    */
   earlyData?: Uint8Array
 }
@@ -120,10 +128,19 @@ export interface HttpUpgradeOptions extends RawOptions {
   framings?: 'raw'
 }
 
+/** The handshake of a WebSocket. */
+export interface WebSocketPlan {
+  /** What was sent in `Sec-WebSocket-Key`; over HTTP/2 there is none. */
+  readonly key: string | undefined
+  readonly subprotocol: string
+}
+
 /** The options of one attempt, checked, with all defaults. */
 export interface ConnectPlan {
   readonly httpVersion: HttpVersion
   readonly protocol: ClientProtocol
+  /** Given for a WebSocket. */
+  readonly webSocket: WebSocketPlan | undefined
   readonly href: string
   readonly secure: boolean
   readonly hostname: string
@@ -158,19 +175,22 @@ const DEFAULT_KEEPALIVE_TIMEOUT_MS = 75_000
 /** The longest time that Node's timers keep, in milliseconds. */
 export const MAX_TIMER_MS = 0x7fffffff
 
-/** Header fields that the handshake itself writes, or that would give the request a body. */
-const RESERVED_HEADERS: Record<string, string> = {
-  host: 'the option host',
-  connection: 'nothing: the handshake needs its own',
-  upgrade: 'nothing: the handshake needs its own',
-  'spanza-framing': 'the option framings',
-  'sec-websocket-key': 'nothing: WebSockets with a key are not spoken',
-  'content-length': 'nothing: the request has no body',
-  'transfer-encoding': 'nothing: the request has no body',
-  trailer: 'nothing: the request has no body',
-  te: 'nothing: the request has no body',
-  expect: 'nothing: the request has no body'
-}
+/** Header fields that the handshake itself writes, or that would give the request a body, and what takes their place. */
+const RESERVED_HEADERS = new Map([
+  ['host', 'the option host'],
+  ['connection', 'nothing: the handshake needs its own'],
+  ['upgrade', 'nothing: the handshake needs its own'],
+  ['spanza-framing', 'the option framings'],
+  ['sec-websocket-key', "protocol 'websocket', which makes one for each attempt"],
+  ['content-length', 'nothing: the request has no body'],
+  ['transfer-encoding', 'nothing: the request has no body'],
+  ['trailer', 'nothing: the request has no body'],
+  ['te', 'nothing: the request has no body'],
+  ['expect', 'nothing: the request has no body']
+])
+
+/** Header fields that a WebSocket's handshake writes as well. */
+const WEBSOCKET_HEADERS = ['sec-websocket-version', 'sec-websocket-protocol', 'sec-websocket-extensions']
 
 /** Header fields of a connection, which HTTP/2 does not have (RFC 9113, section 8.2.2). */
 const HTTP1_HEADERS = ['keep-alive', 'proxy-connection', 'http2-settings']
@@ -194,7 +214,11 @@ export function planConnect (url: string | URL, options: DatagramOptions | RawCo
   const protocol = checkProtocol(options)
   const { protocol: scheme, hostname, port, host, pathname, search, href } = checkUrl(url, protocol)
   const secure = scheme === 'https:' || scheme === 'wss:'
-  const framings = checkFramings(options.framings ?? (protocol === 'websocket' ? 'raw' : DEFAULT_FRAMINGS))
+  const isWebSocket = protocol === 'websocket' && options.keyless !== true
+  if (isWebSocket && options.framings !== undefined && options.framings !== 'raw') {
+    throw optionError('framings', "'raw' or absent with protocol 'websocket': its messages are datagrams (keyless: true takes framings)", options.framings)
+  }
+  const framings = checkFramings(options.framings ?? (options.keyless === true ? 'raw' : DEFAULT_FRAMINGS))
   const bareHostname = withoutBrackets(hostname)
   const hostHeader = options.host === undefined ? host : checkHost(options.host)
   const datagramOptions: DatagramOptions = framings === 'raw' ? {} : options as DatagramOptions
@@ -219,18 +243,22 @@ export function planConnect (url: string | URL, options: DatagramOptions | RawCo
     if (!(earlyData instanceof Uint8Array)) throw optionError('earlyData', 'a Buffer', typeof earlyData)
     if (framings !== 'raw') throw optionError('earlyData', 'absent with framings: it is for a tunnel of bytes', 'given')
     if (httpVersion === 2) throw optionError('earlyData', 'absent with httpVersion 2', 'given')
+    if (isWebSocket) throw optionError('earlyData', 'absent with a WebSocket: it is for bare tunnels', 'given')
   }
   if (options.signal !== undefined && !(options.signal instanceof AbortSignal)) {
     throw optionError('signal', 'an AbortSignal', options.signal)
   }
   const path = pathname + search
+  const webSocket = isWebSocket ? planWebSocket(httpVersion, framings) : undefined
   const fields = {
-    ...(framings === 'raw' ? {} : { 'Spanza-Framing': framings.join(', ') }),
-    ...checkHeaders(options.headers, options.token, httpVersion)
+    ...(webSocket === undefined ? {} : webSocketFields(webSocket)),
+    ...(framings === 'raw' || isWebSocket ? {} : { 'Spanza-Framing': framings.join(', ') }),
+    ...checkHeaders(options.headers, options.token, httpVersion, isWebSocket)
   }
   return {
     httpVersion,
     protocol,
+    webSocket,
     href,
     ...destination,
     path,
@@ -262,9 +290,24 @@ export function planConnect (url: string | URL, options: DatagramOptions | RawCo
   }
 }
 
-function checkHttpVersion ({ httpVersion = 1, protocol }: TransportOptions): HttpVersion {
+function planWebSocket (httpVersion: HttpVersion, framings: ConnectPlan['framings']): WebSocketPlan {
+  return {
+    key: httpVersion === 1 ? randomBytes(16).toString('base64') : undefined,
+    subprotocol: framings === 'raw' ? subprotocols.stream : subprotocols.datagrams
+  }
+}
+
+function webSocketFields ({ key, subprotocol }: WebSocketPlan): Record<string, string> {
+  return {
+    ...(key === undefined ? {} : { 'Sec-WebSocket-Key': key }),
+    'Sec-WebSocket-Version': WEBSOCKET_VERSION,
+    'Sec-WebSocket-Protocol': subprotocol
+  }
+}
+
+function checkHttpVersion ({ httpVersion = 1, keyless }: TransportOptions): HttpVersion {
   if (httpVersion !== 1 && httpVersion !== 2) throw optionError('httpVersion', '1 or 2', httpVersion)
-  if (httpVersion === 2 && protocol === 'websocket') {
+  if (httpVersion === 2 && keyless === true) {
     throw optionError('httpVersion', "1 with protocol 'websocket' and keyless: that transport is made of HTTP/1.1", httpVersion)
   }
   return httpVersion
@@ -273,9 +316,6 @@ function checkHttpVersion ({ httpVersion = 1, protocol }: TransportOptions): Htt
 function checkProtocol ({ protocol = 'spanza', keyless }: TransportOptions): ClientProtocol {
   if (protocol !== 'spanza' && protocol !== 'websocket') throw optionError('protocol', "'spanza' or 'websocket'", protocol)
   if (keyless !== undefined && typeof keyless !== 'boolean') throw optionError('keyless', 'true or false', keyless)
-  if (protocol === 'websocket' && keyless !== true) {
-    throw optionError('keyless', "true with protocol 'websocket': WebSockets with a key are not spoken yet", keyless)
-  }
   if (protocol !== 'websocket' && keyless === true) throw optionError('keyless', "absent without protocol 'websocket'", keyless)
   return protocol
 }
@@ -348,13 +388,20 @@ function checkLocalAddress ({ localAddress, createConnection }: TransportOptions
   return localAddress
 }
 
-function checkHeaders (headers: unknown, token: unknown, httpVersion: HttpVersion): Record<string, string | readonly string[]> {
-  const checked: Record<string, string | readonly string[]> = {}
+/** Why a token cannot be a header's value, without showing it. */
+function faultOfToken (token: string): string {
+  if (!/[\r\n]/.test(token)) return 'one with characters that no header may have'
+  return /[\r\n]/.test(token.trim()) ? 'one with a line break in the middle' : 'one with a line break at an end: trim it'
+}
+
+function checkHeaders (headers: unknown, token: unknown, httpVersion: HttpVersion, isWebSocket: boolean): Record<string, string | readonly string[]> {
+  // Without a prototype: the names come from outside.
+  const checked: Record<string, string | readonly string[]> = Object.create(null)
   const seen = new Set<string>()
   if (token !== undefined) {
     // Never the token itself in a message.
     if (typeof token !== 'string' || token === '') throw optionError('token', 'a string that is not empty', typeof token)
-    if (!isHeaderValue('Authorization', token)) throw optionError('token', 'printable', 'one with characters that no header may have')
+    if (!isValidHeaderValue(token)) throw optionError('token', 'printable', faultOfToken(token))
     checked['Authorization'] = `Bearer ${token}`
     seen.add('authorization')
   }
@@ -362,7 +409,7 @@ function checkHeaders (headers: unknown, token: unknown, httpVersion: HttpVersio
   if (typeof headers !== 'object' || headers === null || Array.isArray(headers)) throw optionError('headers', 'an object', headers)
   for (const [name, value] of Object.entries(headers)) {
     const key = name.toLowerCase()
-    const instead = RESERVED_HEADERS[key]
+    const instead = isWebSocket && WEBSOCKET_HEADERS.includes(key) ? 'nothing: the handshake needs its own' : RESERVED_HEADERS.get(key)
     if (instead !== undefined) throw optionError(`headers['${name}']`, `absent; use ${instead}`, 'given')
     if (httpVersion === 2 && HTTP1_HEADERS.includes(key)) throw optionError(`headers['${name}']`, 'absent over HTTP/2', 'given')
     if (seen.has(key)) {
@@ -376,7 +423,7 @@ function checkHeaders (headers: unknown, token: unknown, httpVersion: HttpVersio
     }
     const values: readonly unknown[] = Array.isArray(value) ? value : [value]
     // The value may be a secret as well.
-    if (values.length === 0 || !values.every((line) => isHeaderValue(name, line))) {
+    if (values.length === 0 || !values.every((line) => isValidHeaderValue(line))) {
       throw optionError(`headers['${name}']`, 'a string, or a list of strings, that a header may have', typeof value)
     }
     checked[name] = value as string | readonly string[]
@@ -392,10 +439,11 @@ function http2Fields (fields: Record<string, string | readonly string[]>): Recor
   }))
 }
 
-function isHeaderValue (name: string, value: unknown): boolean {
+/** Whether a header field can have this value (RFC 9110, section 5.5). */
+export function isValidHeaderValue (value: unknown): boolean {
   if (typeof value !== 'string') return false
   try {
-    validateHeaderValue(name, value)
+    validateHeaderValue('name', value)
     return true
   } catch {
     return false

@@ -2,17 +2,27 @@ import { STATUS_CODES, type IncomingHttpHeaders } from 'node:http'
 import type { Readable } from 'node:stream'
 import { errors } from '../errors.ts'
 import { printable } from '../printable.ts'
+import { shown } from './answer.ts'
 
 /** How much of a refusal's body is read, in bytes. */
 const REFUSAL_BODY_LIMIT = 16 * 1024
 
 const MAX_TEXT_LENGTH = 500
 
-/** The relay, or something before it, answered the handshake with anything but a tunnel. */
+/** Who answered: `relay`, or something `between` this side and the relay, which may be gone at the next attempt. */
+export type AnsweredBy = 'relay' | 'between'
+
+/** The handshake was answered with anything but a tunnel. */
 export interface RelayRefusedError extends Error {
   code: 'FST_RELAY_REFUSED'
   /** The status of the answer. */
   statusCode: number
+  /**
+   * `relay` for an answer with a code of this package, or in the JSON form of Fastify's errors; `between` for any other: a
+   * login page, a filter, a proxy whose relay is down. A relay's 426 to a request that asked for an upgrade is
+   * `between` as well: a proxy took the Upgrade header away.
+   */
+  answeredBy: AnsweredBy
   /** The error code in the answer, such as `FST_RELAY_HUB_FULL`, where it has one. */
   relayCode?: string
   /** Seconds to wait before the next attempt, where the answer says so. */
@@ -43,33 +53,80 @@ export function readRefusal (refusal: Refusal, body: Readable, report: (error: E
 
 /** Makes the error for an answer that opened no tunnel. */
 export function refusalOf ({ statusCode = 0, statusMessage, headers }: Refusal, body: Buffer): RelayRefusedError {
-  const { code, message } = readBody(body)
-  const { location } = headers
+  const { code, message, isRelays } = readBody(body)
+  const lostUpgrade = code === 'FST_RELAY_UPGRADE_REQUIRED'
+  const answeredBy = isRelays && !lostUpgrade ? 'relay' : 'between'
   const words = message ?? (statusMessage || STATUS_CODES[statusCode] || 'no further words')
   const text = [
     code === undefined ? '' : `${code}, `,
-    words,
-    location === undefined ? '' : `, to ${location}`
+    printable(words, MAX_TEXT_LENGTH),
+    headers.location === undefined ? '' : `, to ${printable(headers.location, MAX_TEXT_LENGTH)}`,
+    answeredBy === 'relay' || headers['server'] === undefined ? '' : `, Server: ${shown(headers['server'])}`,
+    lostUpgrade ? RECIPE : answeredBy === 'relay' ? '' : guessOf(statusCode, body)
   ].join('')
   const retryAfter = readRetryAfter(headers['retry-after'])
-  const error = errors.FST_RELAY_REFUSED(statusCode, printable(text, MAX_TEXT_LENGTH)) as RelayRefusedError
+  const error = errors.FST_RELAY_REFUSED(lostUpgrade ? LOST_UPGRADE : answerers[answeredBy], statusCode, text) as RelayRefusedError
   error.statusCode = statusCode
+  error.answeredBy = answeredBy
   if (code !== undefined) error.relayCode = code
   if (retryAfter !== undefined) error.retryAfter = retryAfter
   return error
 }
 
+const answerers: Record<AnsweredBy, string> = { relay: 'The relay', between: 'Something between you and the relay' }
+const LOST_UPGRADE = 'A proxy before the relay took the Upgrade header away, and the relay'
+const RECIPE = '; mend the proxy with its recipe under "Behind a proxy" in the README of fastify-spanza-relay'
+
+/** What it may be that answered, judged by what such things usually say. */
+function guessOf (statusCode: number, body: Buffer): string {
+  const page = body.toString('latin1')
+  if (page.includes('plain HTTP request was sent to HTTPS port')) return ' (the port speaks TLS: use https:)'
+  if (page.includes('SSL certificate')) return ' (a server that wants another client certificate?)'
+  if ((statusCode >= 200 && statusCode < 400) || statusCode === 511) return ' (a login page?)'
+  const guess = guesses.get(statusCode)
+  return guess === undefined ? '' : ` (${guess})`
+}
+
+const passesNoUpgrade = 'a proxy that does not pass Upgrade on?'
+const cannotReach = 'a proxy that does not reach the relay?'
+const guesses = new Map([
+  [400, passesNoUpgrade],
+  [403, 'a filter that blocks this?'],
+  [404, 'a server that does not know the relay, or not yet; is the path right?'],
+  [405, passesNoUpgrade],
+  [407, 'a proxy that wants a user name and a password'],
+  [421, 'a server that does not know this host name'],
+  [426, passesNoUpgrade],
+  [451, 'a filter that blocks this?'],
+  [501, passesNoUpgrade],
+  [502, cannotReach],
+  [503, cannotReach],
+  [504, cannotReach],
+  [505, passesNoUpgrade]
+])
+
+interface ErrorBody {
+  code?: string
+  message?: string
+  /** Whether it is in a form that the relay, or the app around it, writes. */
+  isRelays: boolean
+}
+
 /** The fields of a JSON error body, as Fastify writes them. */
-function readBody (body: Buffer): { code?: string, message?: string } {
+function readBody (body: Buffer): ErrorBody {
   let value
   try {
     value = JSON.parse(body.toString('utf8', 0, REFUSAL_BODY_LIMIT))
   } catch {
-    return {} // a proxy's page, most likely: the status has to do
+    return { isRelays: false } // a proxy's page, most likely: the status has to do
   }
+  const code = typeof value?.code === 'string' ? printable(value.code, MAX_TEXT_LENGTH) : undefined
+  const message = typeof value?.message === 'string' ? value.message : undefined
+  const isFastifys = typeof value?.statusCode === 'number' && typeof value.error === 'string' && message !== undefined
   return {
-    ...(typeof value?.code === 'string' ? { code: printable(value.code, MAX_TEXT_LENGTH) } : {}),
-    ...(typeof value?.message === 'string' ? { message: value.message } : {})
+    ...(code === undefined ? {} : { code }),
+    ...(message === undefined ? {} : { message }),
+    isRelays: isFastifys || code?.startsWith('FST_RELAY_') === true
   }
 }
 

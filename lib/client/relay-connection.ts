@@ -2,7 +2,7 @@ import { EventEmitter } from 'node:events'
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { closeReasonOf, closeReasons, type CloseReason } from '../framing/close-reasons.ts'
-import type { DatagramSink, Decoder, Framing } from '../framing/framing.ts'
+import type { Decoder } from '../framing/framing.ts'
 import { noticeNameOf, type NoticeName } from '../framing/notices.ts'
 import { CLOSING, DRAIN, NOTICE, PING, pong, readClosing, readDrain, readNotice } from '../framing/wg.ts'
 import { endAndLinger } from '../linger.ts'
@@ -11,8 +11,8 @@ import { clearReserved } from '../wireguard.ts'
 import { describeError } from './describe-error.ts'
 import { Http2Tunnel } from './http2-tunnel.ts'
 import { Liveness } from './liveness.ts'
-import type { DatagramFraming } from './options.ts'
 import { Sender } from './sender.ts'
+import type { ConnectionFraming, ConnectionSink } from './websocket.ts'
 
 /** A relay sends one in 5 s at most. What another one sends beyond that must not fill a terminal. */
 const NOTICES_PER_SECOND = 0.2
@@ -33,7 +33,7 @@ export interface ConnectionEnd {
   text: string
   /** Whether connecting again makes sense. */
   retry: boolean
-  /** The code of the closing frame, if one side sent one. */
+  /** The code of the closing frame, or of a WebSocket's Close frame, if one side sent one. */
   code?: number
 }
 
@@ -93,7 +93,7 @@ export interface RelayConnectionEvents {
 }
 
 export interface RelayConnectionSettings {
-  framing: Framing
+  framing: ConnectionFraming
   /** Limits of both directions, in bytes. */
   maxPacketSize: { send: number, receive: number }
   keepaliveInterval: number
@@ -106,11 +106,11 @@ export interface RelayConnectionSettings {
  */
 export class RelayConnection extends EventEmitter<RelayConnectionEvents> {
   /** How datagrams travel on this connection. */
-  readonly framing: DatagramFraming
+  readonly framing: ConnectionFraming['name']
   /** The largest datagram that the relay takes, in bytes. */
   readonly maxPacketSize: number
   readonly #tunnel: Duplex
-  readonly #framing: Framing
+  readonly #framing: ConnectionFraming
   readonly #decoder: Decoder
   readonly #sender: Sender
   readonly #liveness: Liveness
@@ -184,10 +184,10 @@ export class RelayConnection extends EventEmitter<RelayConnectionEvents> {
 
   /** Sends what is staged and ends the connection; `close` follows, within about 1 s whatever the relay does. */
   close (): void {
-    this.#finish({ reason: 'closed', text: '', retry: false })
+    this.#finish({ reason: 'closed', text: '', retry: false }, this.#framing.ending?.())
   }
 
-  #sink (): DatagramSink {
+  #sink (): ConnectionSink {
     return {
       datagram: (chunk, _frame, start, end, stamped) => {
         if (this.#end !== undefined) return
@@ -197,6 +197,8 @@ export class RelayConnection extends EventEmitter<RelayConnectionEvents> {
         if (!this.emit('message', chunk.subarray(start, end))) this.#drop('no-listener')
       },
       tooLarge: () => this.#drop('received-too-large'),
+      owePong: (frame) => { if (this.#end === undefined) this.#sender.pong(frame) },
+      ended: (end, finalBytes) => this.#finish(end, finalBytes),
       control: (type, chunk, start, end) => {
         if (this.#end !== undefined) return
         if (type === PING) this.#sender.pong(pong(chunk, start, end))
@@ -210,7 +212,7 @@ export class RelayConnection extends EventEmitter<RelayConnectionEvents> {
   #receive (chunk: Buffer): void {
     if (this.#end !== undefined) return
     this.#liveness.heard()
-    if (this.#framing.name === 'wg') this.#liveness.active()
+    if (this.#framing.name !== 'len16') this.#liveness.active()
     const fault = this.#decoder.push(this.#ownsChunks ? chunk : Buffer.from(chunk))
     if (fault !== undefined) this.#fail(fault.reason, fault.text)
   }

@@ -1,5 +1,5 @@
 import type { Duplex } from 'node:stream'
-import type { Framing } from '../framing/framing.ts'
+import type { Encoding } from '../framing/framing.ts'
 import { WaitQueue } from '../wait-queue.ts'
 import { classify, isHandshake } from '../wireguard.ts'
 
@@ -23,7 +23,7 @@ export interface SenderOptions {
  */
 export class Sender {
   readonly #tunnel: Duplex
-  readonly #framing: Framing
+  readonly #framing: Encoding
   readonly #options: SenderOptions
   readonly #queue = new WaitQueue()
   // slab[#start..#end) is staged. What lies before #start belongs to the tunnel, which may still hold it, and is
@@ -35,7 +35,7 @@ export class Sender {
   #blocked = false
   #flush: NodeJS.Immediate | undefined
 
-  constructor (tunnel: Duplex, framing: Framing, options: SenderOptions) {
+  constructor (tunnel: Duplex, framing: Encoding, options: SenderOptions) {
     this.#tunnel = tunnel
     this.#framing = framing
     this.#options = options

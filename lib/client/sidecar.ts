@@ -6,7 +6,8 @@ import { Bridge } from './bridge.ts'
 import { connect } from './connect.ts'
 import { errors } from '../errors.ts'
 import { describeError } from './describe-error.ts'
-import { DEFAULT_FRAMINGS, MAX_TIMER_MS, optionError, planConnect, type DatagramFraming, type DatagramOptions } from './options.ts'
+import { DEFAULT_FRAMINGS, MAX_TIMER_MS, optionError, planConnect, type ClientProtocol, type ConnectOptions, type DatagramOptions, type TlsOptions } from './options.ts'
+import { ProtocolChoice, type SidecarProtocol } from './protocol-choice.ts'
 import type { RelayRefusedError } from './refusal.ts'
 import { findRouteLoop, type LoopInfo } from './route-loop.ts'
 import {
@@ -23,8 +24,10 @@ const LASTING_MS = 10_000
 const MAX_RETRY_AFTER_S = 300
 /** The relay's wish to connect anew is followed within this part of its time, so that not all come at once. */
 const DRAIN_JITTER = 0.2
-/** Answers below 500 after which another attempt makes sense. */
+/** A relay's answers below 500 after which another attempt makes sense. */
 const RETRIED_STATUSES = [408, 425, 429]
+/** The shortest wait after an answer that is not the relay's and that no load explains, in milliseconds. */
+const BETWEEN_MIN_MS = 2000
 
 const DEFAULT_LISTEN = '127.0.0.1:51821'
 
@@ -34,12 +37,23 @@ const DRAINED = { reason: 'drained', text: 'the relay asked to connect anew', re
 /** A token, or a function that gives one anew for each attempt. */
 export type TokenSource = string | (() => string | undefined | Promise<string | undefined>)
 
+/** TLS options, or a function that gives them anew for each attempt, for certificates that are renewed on disk. */
+export type TlsSource = TlsOptions | (() => TlsOptions | undefined | Promise<TlsOptions | undefined>)
+
 /** Options of a sidecar: all of `connect` for datagrams, except that `close()` takes the place of `signal`. */
-export interface SidecarOptions extends Omit<DatagramOptions, 'token' | 'signal'> {
+export interface SidecarOptions extends Omit<DatagramOptions, 'token' | 'tls' | 'protocol' | 'signal'> {
   /** The relay's URL, `http:` or `https:`; for `protocol: 'websocket'` also `ws:` or `wss:`. */
   url: string | URL
   /** Sent as `Authorization: Bearer …`. A function is called before each attempt; if it fails, that attempt failed. */
   token?: TokenSource
+  /** As in `connect`. A function is called before each attempt; if it fails, that attempt failed. */
+  tls?: TlsSource
+  /**
+   * As in `connect`, or `'auto'`: `spanza`, and in the same attempt a WebSocket where the answer shows that something in
+   * between did not let the upgrade through. A WebSocket that worked is tried first for an hour, or until it fails once.
+   * Default: `'spanza'`.
+   */
+  protocol?: SidecarProtocol
   /** The local UDP address and port, such as `127.0.0.1:51821` (the default) or `[::1]:0`; port 0 takes a free one. */
   listen?: string
   /**
@@ -91,7 +105,11 @@ export interface SidecarEvents {
   /** The UDP port is bound. */
   listening: [address: AddressInfo]
   /** Connected to the relay. */
-  connect: [info: { framing: DatagramFraming, url: string }]
+  connect: [info: { framing: RelayConnection['framing'], url: string }]
+  /** Under `protocol: 'auto'`, something in between lets only WebSockets through; `error` is what it answered before. */
+  fallback: [info: { protocol: 'websocket', text: string, error: Error }]
+  /** The first datagram on this connection that is larger than the relay takes, in bytes; such are dropped. */
+  oversized: [info: { size: number, limit: number }]
   /** A connection ended, and there will be another attempt in so many ms; `drained`: the relay asked for it. */
   lost: [info: { reason: SidecarEndReason, text: string, retryIn: number }]
   /** An attempt failed, and there will be another in so many ms. */
@@ -110,8 +128,9 @@ export interface SidecarEvents {
  * Stands next to WireGuard: takes its datagrams on a local UDP port, brings them to a relay and back, connects
  * again when the connection is lost, and bridges a moment's outage.
  *
- * It connects again after network errors, the answers 408, 425, 429 and 5xx, and close reasons that allow it.
- * Any other answer is final, that of a server without HTTP/2 included, and so are the other reasons, among them `replaced`.
+ * It connects again after network errors, after answers that are not the relay's, after the relay's 408, 425, 429 and 5xx,
+ * and after close reasons that allow it. Any other answer of the relay is final, and so are the other reasons, among
+ * them `replaced`.
  */
 export class UdpSidecar extends EventEmitter<SidecarEvents> {
   readonly #options: SidecarOptions
@@ -119,10 +138,13 @@ export class UdpSidecar extends EventEmitter<SidecarEvents> {
   readonly #udp: UdpPort
   readonly #bridge: Bridge
   readonly #backoff = new Backoff()
+  readonly #protocol: ProtocolChoice
   readonly #stopping = new AbortController()
   readonly #counters = noSidecarCounters()
   #connection: RelayConnection | undefined
   #loop: string | undefined
+  /** Of which an oversized datagram has been told. */
+  #toldOversized: RelayConnection | undefined
   #opening: Promise<AddressInfo> | undefined
   #running: Promise<void> | undefined
 
@@ -132,6 +154,7 @@ export class UdpSidecar extends EventEmitter<SidecarEvents> {
     const { url, listen, forward } = checkSidecarOptions(options)
     this.#options = options
     this.#url = url
+    this.#protocol = new ProtocolChoice(options.protocol ?? 'spanza')
     this.#bridge = new Bridge((count) => { this.#counters.drops.outage += count })
     this.#udp = new UdpPort({
       listen,
@@ -201,16 +224,24 @@ export class UdpSidecar extends EventEmitter<SidecarEvents> {
 
   async #connect (): Promise<RelayConnection> {
     const { signal } = this.#stopping
-    const { token, framings = DEFAULT_FRAMINGS, ...options } = this.#options
-    const value = typeof token === 'function' ? await abortable(token, signal) : token
-    return connect(this.#url, { ...options, framings, signal, ...(value === undefined ? {} : { token: value }) })
+    const { token, tls, ...options } = this.#options
+    const given = {
+      token: typeof token === 'function' ? await abortable(token, signal) : token,
+      tls: typeof tls === 'function' ? await abortable(tls, signal) : tls
+    }
+    return await this.#protocol.connect(
+      (protocol) => connect(this.#url, { ...connectOptions({ ...options, ...given }, protocol), signal }),
+      (error) => this.emit('fallback', { protocol: 'websocket', text: describeError(error), error })
+    )
   }
 
   /** Tells once of each interface. */
   async #checkRoute (): Promise<void> {
     if (this.#options.createConnection !== undefined) return
-    const { token, ...options } = this.#options
-    const { proxy, hostname, port, localAddress } = planConnect(this.#url, options)
+    const { token, tls, protocol = 'spanza', ...options } = this.#options
+    // Where it leads is the same with either protocol.
+    const { proxy, hostname, port, localAddress } = planConnect(
+      this.#url, connectOptions({ ...options, token: undefined, tls: undefined }, protocol === 'auto' ? 'spanza' : protocol))
     const loop = await findRouteLoop({ ...(proxy ?? { hostname, port }), localAddress })
     const isNew = loop !== undefined && loop.interface !== this.#loop
     this.#loop = loop?.interface
@@ -238,7 +269,7 @@ export class UdpSidecar extends EventEmitter<SidecarEvents> {
     const ended = once(connection, 'close') as Promise<[ConnectionEnd]>
     if (this.#stopping.signal.aborted) connection.close()
     else this.emit('connect', { framing: connection.framing, url: this.#url })
-    for (const datagram of this.#bridge.take()) connection.send(datagram)
+    for (const datagram of this.#bridge.take()) this.#send(connection, datagram)
     const [end] = await ended
     clearTimeout(drainTimer)
     this.#connection = undefined
@@ -263,11 +294,11 @@ export class UdpSidecar extends EventEmitter<SidecarEvents> {
     const text = describeError(error)
     const code = failureCode(error)
     this.#counters.failed[code] = (this.#counters.failed[code] ?? 0) + 1
+    if (isFinal(error)) return { text, error }
     let retryIn = this.#backoff.next()
-    if (error instanceof errors.FST_RELAY_ANSWER || error instanceof errors.FST_RELAY_HTTP2) return { text, error }
+    if (isFromBetween(error)) retryIn = Math.max(retryIn, BETWEEN_MIN_MS)
     if (error instanceof errors.FST_RELAY_REFUSED) {
-      const { statusCode, retryAfter = 0 } = error as unknown as RelayRefusedError
-      if (statusCode < 500 && !RETRIED_STATUSES.includes(statusCode)) return { text, error }
+      const { retryAfter = 0 } = error as unknown as RelayRefusedError
       retryIn += Math.min(retryAfter, MAX_RETRY_AFTER_S) * 1000
     }
     this.emit('retry', { error, text, retryIn })
@@ -281,7 +312,13 @@ export class UdpSidecar extends EventEmitter<SidecarEvents> {
   #fromLocal (datagram: Buffer): void {
     this.#counters.udpDatagramsIn++
     if (this.#connection === undefined || this.#connection.closed) this.#bridge.add(datagram)
-    else this.#connection.send(datagram)
+    else this.#send(this.#connection, datagram)
+  }
+
+  #send (connection: RelayConnection, datagram: Buffer): void {
+    if (connection.send(datagram) || datagram.length <= connection.maxPacketSize || this.#toldOversized === connection) return
+    this.#toldOversized = connection
+    this.emit('oversized', { size: datagram.length, limit: connection.maxPacketSize })
   }
 }
 
@@ -290,7 +327,8 @@ function noSidecarCounters (): SidecarCounters {
   return {
     connections: 0,
     ended: {},
-    failed: {},
+    // Without a prototype: the codes come from errors of any kind.
+    failed: Object.create(null),
     ...traffic,
     udpDatagramsIn: 0,
     udpDatagramsOut: 0,
@@ -308,11 +346,20 @@ function noSidecarCounters (): SidecarCounters {
 
 /** @throws FST_RELAY_CLIENT_OPTION */
 function checkSidecarOptions (options: SidecarOptions): { url: string, listen: HostPort, forward: HostPort | undefined } {
-  const { url, token, framings: offered = DEFAULT_FRAMINGS, ...connectOptions } = options
+  const { url, token, tls, protocol = 'spanza' } = options
   if (token !== undefined && typeof token !== 'function' && typeof token !== 'string') {
     throw optionError('token', 'a string, or a function that gives one', typeof token)
   }
-  const { href, framings } = planConnect(url, { ...connectOptions, framings: offered, ...(typeof token === 'string' ? { token } : {}) })
+  if (protocol === 'auto' && options.keyless !== undefined) throw optionError('keyless', "absent with protocol 'auto'", options.keyless)
+  const given = {
+    ...options,
+    token: typeof token === 'function' ? undefined : token,
+    // Whether there can be any.
+    tls: typeof tls === 'function' ? {} : tls
+  }
+  const protocols: ClientProtocol[] = protocol === 'auto' ? ['spanza', 'websocket'] : [protocol]
+  const plans = protocols.map((name) => planConnect(url, connectOptions(given, name)))
+  const { href, framings } = plans[0]!
   if (framings === 'raw') throw optionError('framings', "a list of 'wg' and 'len16': a sidecar carries datagrams", framings)
   if (options.retryReplaced !== undefined && typeof options.retryReplaced !== 'boolean') {
     throw optionError('retryReplaced', 'true or false', options.retryReplaced)
@@ -333,12 +380,47 @@ function checkSidecarOptions (options: SidecarOptions): { url: string, listen: H
   return { url: href, listen, forward }
 }
 
+/** The options of one attempt. */
+function connectOptions (
+  { framings = DEFAULT_FRAMINGS, token, tls, ...options }: Omit<SidecarOptions, 'token' | 'tls'> & { token: string | undefined, tls: TlsOptions | undefined },
+  protocol: ClientProtocol
+): ConnectOptions {
+  const isWebSocket = protocol === 'websocket' && options.keyless !== true
+  return {
+    ...options,
+    protocol,
+    // A WebSocket has no framings; if some are given with one, `connect` says so, unless they are for the other protocol.
+    ...(isWebSocket && (framings === DEFAULT_FRAMINGS || options.protocol === 'auto') ? {} : { framings }),
+    ...(token === undefined ? {} : { token }),
+    ...(tls === undefined ? {} : { tls })
+  } as ConnectOptions
+}
+
 function addStats (total: SidecarCounters, stats: ConnectionStats): void {
   total.datagramsIn += stats.datagramsIn
   total.datagramsOut += stats.datagramsOut
   total.bytesIn += stats.bytesIn
   total.bytesOut += stats.bytesOut
   for (const [reason, count] of Object.entries(stats.drops)) total.drops[reason as ConnectionDropReason] += count
+}
+
+/** Whether the relay itself refused, and would again. What something in between answers may be gone at the next attempt. */
+function isFinal (error: Error): boolean {
+  if (!(error instanceof errors.FST_RELAY_REFUSED)) return false
+  const { statusCode, answeredBy } = error as unknown as RelayRefusedError
+  return answeredBy === 'relay' && isFinalStatus(statusCode)
+}
+
+/** Whether an answer came that is not the relay's, other than that the relay cannot be reached at the moment. */
+function isFromBetween (error: Error): boolean {
+  if (error instanceof errors.FST_RELAY_ANSWER || error instanceof errors.FST_RELAY_HTTP2) return true
+  if (!(error instanceof errors.FST_RELAY_REFUSED)) return false
+  const { statusCode, answeredBy } = error as unknown as RelayRefusedError
+  return answeredBy === 'between' && isFinalStatus(statusCode)
+}
+
+function isFinalStatus (statusCode: number): boolean {
+  return statusCode < 500 && !RETRIED_STATUSES.includes(statusCode)
 }
 
 function failureCode (error: Error): string {

@@ -7,6 +7,7 @@ import { connectError, describeError } from './describe-error.ts'
 import { optionError, type ConnectPlan } from './options.ts'
 import { connectThroughProxy } from './proxy.ts'
 import { guarded, tcpOptions } from './tcp.ts'
+import { keepCertificate } from './transport-fault.ts'
 
 /**
  * Opens a transport to the relay: over TCP or TLS, through a proxy, or the user's way. It may still be connecting.
@@ -30,7 +31,9 @@ function startTcp (plan: ConnectPlan): Socket {
 
 function startTls ({ httpVersion, tls, servername }: ConnectPlan, over: ConnectionOptions): TLSSocket {
   const name = servername === undefined ? {} : { servername }
-  return guarded(connectTls({ ...tls, ...name, ...over, ALPNProtocols: [httpVersion === 2 ? 'h2' : 'http/1.1'] }))
+  const socket = connectTls({ ...tls, ...name, ...over, ALPNProtocols: [httpVersion === 2 ? 'h2' : 'http/1.1'] })
+  keepCertificate(socket)
+  return guarded(socket)
 }
 
 async function connected (socket: Socket, signal: AbortSignal): Promise<Socket> {

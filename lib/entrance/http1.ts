@@ -56,7 +56,7 @@ export class Http1Handshake extends Handshake {
 
   override acceptWebSocket (settings: WebSocketSettings, hookHeaders: ReplyHeaders, { onOpen, onFailed, onFault }: WebSocketOutcome): void {
     const { request } = this
-    const { server, protocol, maxInflated } = settings
+    const { server, protocol, maxInflated, answerHeaders } = settings
     const socket = this.#socket
     // ws reads the request once more. What it would choose by itself has been chosen.
     request.headers.upgrade = 'websocket'
@@ -65,7 +65,7 @@ export class Http1Handshake extends Handshake {
     socket.once('close', onFailed)
     this.#isWithServer = true
     try {
-      openWebSocket(server, request, socket, headerLines(this.headersBesides({}, hookHeaders)), (webSocket) => {
+      openWebSocket(server, request, socket, headerLines(this.headersBesides(answerHeaders, hookHeaders)), (webSocket) => {
         // The deadline may have passed.
         if (this.isSettled) return webSocket.terminate()
         socket.off('close', onFailed)

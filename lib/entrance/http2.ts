@@ -60,6 +60,7 @@ export class Http2Handshake extends Handshake {
   override acceptWebSocket (settings: WebSocketSettings, hookHeaders: ReplyHeaders, { onOpen }: WebSocketOutcome): void {
     const agreed = agreeOnDeflate(settings, this.request.headers)
     const tunnel = this.accept('websocket', {
+      ...settings.answerHeaders,
       ...(settings.protocol === undefined ? {} : { 'sec-websocket-protocol': settings.protocol }),
       ...(agreed === undefined ? {} : { 'sec-websocket-extensions': agreed.header })
     }, hookHeaders)

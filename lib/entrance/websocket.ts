@@ -34,6 +34,8 @@ export interface WebSocketSettings {
   protocol: string | undefined
   /** What a compressed message may grow to, in bytes, whatever the server's own limit is. */
   maxInflated: number
+  /** What the answer says beside that. */
+  answerHeaders: Record<string, string>
 }
 
 /** What our own servers differ by. */

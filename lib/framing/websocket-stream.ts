@@ -69,7 +69,7 @@ export class WebSocketStream extends Duplex {
   }
 
   override _write (chunk: Buffer, _encoding: BufferEncoding, callback: (error?: Error | null) => void): void {
-    if (this.#socket.readyState !== this.#socket.OPEN) return callback(new Error('the client has closed its WebSocket'))
+    if (this.#socket.readyState !== this.#socket.OPEN) return callback(new Error('the other side has closed its WebSocket'))
     let waits = false
     this.#socket.send(chunk, { binary: true }, (error) => { if (waits) callback(error) })
     // What is to be compressed waits in ws, and not in the tunnel yet.

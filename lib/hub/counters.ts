@@ -65,5 +65,7 @@ export function createCounters (): Counters {
 
 /** Adds one to a counter that exists only once it has counted something. */
 export function countUp (counters: Record<string, number>, key: string): void {
-  counters[key] = (counters[key] ?? 0) + 1
+  if (Object.hasOwn(counters, key)) counters[key]!++
+  // Defined, as assigning to `__proto__` would not: the key may be the code of an app's error.
+  else Object.defineProperty(counters, key, { value: 1, enumerable: true, writable: true, configurable: true })
 }

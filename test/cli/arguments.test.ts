@@ -1,5 +1,6 @@
 import { join } from 'node:path'
-import { writeFileSync } from 'node:fs'
+import { readFileSync, unlinkSync, writeFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { parseCommand, UsageError, type Command } from '../../lib/cli/arguments.ts'
 
@@ -11,17 +12,17 @@ function options (args: string[], env: NodeJS.ProcessEnv = {}) {
 
 t.test('without options takes the sidecar’s defaults', async (t) => {
   t.same(parseCommand(['connect', 'https://relay.example.com/'], {}), {
-    name: 'connect', options: { url: 'https://relay.example.com/' }, json: false, warnings: []
+    name: 'connect', options: { url: 'https://relay.example.com/', protocol: 'auto' }, json: false, warnings: []
   })
 })
 
 t.test('passes all options on', async (t) => {
-  const directory = t.testdir({ ca: 'the CA', cert: 'the certificate', key: 'the key' })
-  const file = (name: string) => join(directory, name)
+  const fixture = (name: string) => fileURLToPath(new URL(`../fixtures/${name}`, import.meta.url))
+  const [ca, cert, key] = ['ca.pem', 'client.pem', 'client-key.pem'].map((name) => readFileSync(fixture(name), 'utf8'))
   const command = parseCommand([
     'connect', 'https://relay.example.com/', '--listen', '127.0.0.1:1', '--forward', '127.0.0.1:2',
     '--header', 'X-One: 1', '--header', 'X-Two:2', '--header', 'X-One: a: b', '--framing', 'len16, wg', '--host', 'host', '--servername', 'name',
-    '--ca', file('ca'), '--cert', file('cert'), '--key', file('key'), '--insecure', '--retry-replaced', '--json'
+    '--ca', fixture('ca.pem'), '--cert', fixture('client.pem'), '--key', fixture('client-key.pem'), '--insecure', '--retry-replaced', '--json'
   ], {})
   t.match(command, {
     name: 'connect',
@@ -35,19 +36,75 @@ t.test('passes all options on', async (t) => {
       framings: ['len16', 'wg'],
       host: 'host',
       servername: 'name',
-      tls: { ca: 'the CA', cert: 'the certificate', key: 'the key', rejectUnauthorized: false },
       retryReplaced: true
     }
   })
+  const { tls } = (command as Command & { name: 'connect' }).options
+  t.same((tls as () => unknown)(), { ca, cert, key, rejectUnauthorized: false })
 })
 
-t.test('a WebSocket is asked for without a key', async (t) => {
-  t.same(options(['--protocol', 'websocket']), { url: 'https://relay.example.com/', protocol: 'websocket', keyless: true })
+t.test('certificates and keys are read anew each time', async (t) => {
+  const fixture = (name: string) => readFileSync(new URL(`../fixtures/${name}`, import.meta.url), 'utf8')
+  const directory = t.testdir({ cert: fixture('client.pem'), key: fixture('client-key.pem') })
+  const [cert, key] = [join(directory, 'cert'), join(directory, 'key')]
+  const tls = options(['--cert', cert, '--key', key]).tls as () => { cert: string }
+  t.equal(tls().cert, fixture('client.pem'))
+  writeFileSync(cert, 'renewed')
+  t.equal(tls().cert, 'renewed')
+  unlinkSync(cert)
+  t.throws(tls, { message: /--cert cannot be read: .*ENOENT/ })
+})
+
+t.test('headers with names that objects have', async (t) => {
+  const { headers } = options(['--header', 'constructor: x', '--header', '__proto__: y', '--header', '__proto__: z'])
+  t.same(Object.entries(headers!), [['constructor', ['x']], ['__proto__', ['y', 'z']]])
+})
+
+t.test('tokens as people store them', async (t) => {
+  const files = t.testdir({
+    bom: Buffer.from('\ufefftoken\r\n'),
+    utf16: Buffer.from('\ufefftoken\r\n', 'utf16le'),
+    'utf16-bare': Buffer.from('token', 'utf16le'),
+    empty: ' \n',
+    lines: 'token\nother\n',
+    binary: Buffer.from([1, 2, 3])
+  })
+  const tokenOf = (name: string) => (options(['--token-file', join(files, name)]).token as () => Promise<string>)()
+  t.equal(await tokenOf('bom'), 'token')
+  const faults: Array<[string, RegExp]> = [
+    ['utf16', /utf16 is UTF-16, as PowerShell writes it: save it as UTF-8/],
+    ['utf16-bare', /is UTF-16/],
+    ['empty', /the token file .*empty is empty/],
+    ['lines', /lines has a line break in the middle/],
+    ['binary', /binary has characters that no header may have/]
+  ]
+  for (const [name, message] of faults) t.throws(() => options(['--token-file', join(files, name)]), { message }, name)
+  t.equal(options([], { SPANZA_TOKEN: 'token\r\n' }).token, 'token')
+  t.equal(options([], { SPANZA_TOKEN: '\n' }).token, undefined)
+  t.throws(() => options([], { SPANZA_TOKEN: 'secret\nsecret' }), { message: 'SPANZA_TOKEN has a line break in the middle: it must hold one token on one line' })
+  // Later, it is an attempt that fails.
+  const later = options(['--token-file', join(files, 'bom')]).token as () => Promise<string>
+  writeFileSync(join(files, 'bom'), '')
+  await t.rejects(later(), { message: /is empty/ })
+})
+
+t.test('warns of a token that goes in the clear', async (t) => {
+  const warnings = (url: string, args: string[] = [], env = { SPANZA_TOKEN: 'token' }) =>
+    (parseCommand(['connect', url, ...args], env) as Command & { name: 'connect' }).warnings
+  t.match(warnings('http://relay.example.com/'), [/^http: is not encrypted: everybody on the way can read the token; use https:$/])
+  t.equal(warnings('http://relay.example.com/', ['--header', 'authorization: x'], { SPANZA_TOKEN: '' }).length, 1)
+  for (const url of ['https://relay.example.com/', 'http://localhost:3000/', 'http://127.0.0.1/', 'http://[::1]/']) t.same(warnings(url), [], url)
+  t.same(warnings('http://relay.example.com/', [], { SPANZA_TOKEN: '' }), [])
+})
+
+t.test('a WebSocket is one without a key only if that is asked for', async (t) => {
+  t.same(options(['--protocol', 'websocket']), { url: 'https://relay.example.com/', protocol: 'websocket' })
+  t.same(options(['--protocol', 'websocket', '--keyless']), { url: 'https://relay.example.com/', protocol: 'websocket', keyless: true })
   t.same(options(['--protocol', 'spanza']), { url: 'https://relay.example.com/', protocol: 'spanza' })
 })
 
 t.test('HTTP/2 has to be asked for', async (t) => {
-  t.same(options(['--http2']), { url: 'https://relay.example.com/', httpVersion: 2 })
+  t.same(options(['--http2']), { url: 'https://relay.example.com/', protocol: 'auto', httpVersion: 2 })
 })
 
 t.test('metrics are served where it says, on a loopback address', async (t) => {
@@ -80,6 +137,9 @@ t.test('says what is wrong with a command line, and shows no secrets', async (t)
     [['connect', url, '--header', 'secret'], /--header takes a name and a value/],
     [['connect', url, '--token-file', '/nowhere'], /--token-file cannot be read: .*ENOENT/],
     [['connect', url, '--ca', '/nowhere'], /--ca cannot be read/],
+    [['connect', url, '--ca', '/dev/null', '--key', fileURLToPath(import.meta.url)], /--ca, --key cannot be used, they must be PEM files/],
+    [['connect', url, '--protocol', 'quic'], /--protocol must be auto, spanza, websocket, not quic/],
+    [['connect', url, '--keyless'], /--keyless goes with --protocol websocket only/],
     [['connect', url, '--metrics', '9101'], /--metrics takes an address and a port, .* not 9101/],
     [['connect', url, '--metrics', 'localhost:9101'], /--metrics takes an address/],
     [['connect', url, '--metrics', '0.0.0.0:9101'], /--metrics must be a loopback address, such as 127\.0\.0\.1:9101, not 0\.0\.0\.0:9101: nothing guards/],

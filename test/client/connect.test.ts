@@ -144,20 +144,21 @@ t.test('a refusal', async (t) => {
   t.test('says status, code, message and when to come again', async (t) => {
     const body = { statusCode: 503, code: 'FST_RELAY_HUB_FULL', error: 'Service Unavailable', message: 'This relay has its 9 peers \u001b[31malready' }
     const error = await refused(t, { answers: [refuse('503 Service Unavailable', body, 'Retry-After: 7\r\n')] })
-    t.match(error, { code: 'FST_RELAY_REFUSED', statusCode: 503, relayCode: 'FST_RELAY_HUB_FULL', retryAfter: 7 })
+    t.match(error, { code: 'FST_RELAY_REFUSED', statusCode: 503, answeredBy: 'relay', relayCode: 'FST_RELAY_HUB_FULL', retryAfter: 7 })
     t.equal(error.message, 'The relay answered 503: FST_RELAY_HUB_FULL, This relay has its 9 peers [31malready')
   })
 
-  t.test('without a JSON body says the status', async (t) => {
-    const error = await refused(t, { answers: [say('HTTP/1.1 404 Not Here\r\nContent-Length: 6\r\n\r\n<html>')] })
-    t.equal(error.message, 'The relay answered 404: Not Here')
+  t.test('without a JSON body is somebody else’s, and says the status and the server', async (t) => {
+    const error = await refused(t, { answers: [say('HTTP/1.1 404 Not Here\r\nServer: ingress\r\nContent-Length: 6\r\n\r\n<html>')] })
+    t.equal(error.message, 'Something between you and the relay answered 404: Not Here, Server: ingress (a server that does not know the relay, or not yet; is the path right?)')
+    t.equal(error.answeredBy, 'between')
     t.notOk('relayCode' in error)
     t.notOk('retryAfter' in error)
   })
 
   t.test('with a redirection says where to', async (t) => {
     const error = await refused(t, { answers: [refuse('308 Permanent Redirect', undefined, 'Location: https://elsewhere.example.com/\r\n')] })
-    t.equal(error.message, 'The relay answered 308: Permanent Redirect, to https://elsewhere.example.com/')
+    t.equal(error.message, 'Something between you and the relay answered 308: Permanent Redirect, to https://elsewhere.example.com/ (a login page?)')
   })
 
   t.test('with a date in Retry-After', async (t) => {

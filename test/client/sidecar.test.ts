@@ -33,6 +33,8 @@ function record (sidecar: UdpSidecar): Events {
     loop: new Mailbox(),
     drain: new Mailbox(),
     notice: new Mailbox(),
+    fallback: new Mailbox(),
+    oversized: new Mailbox(),
     stop: new Mailbox()
   }
   for (const [name, mailbox] of Object.entries(events)) {
@@ -262,9 +264,8 @@ t.test('waits as long as Retry-After says, at most 5 min', async (t) => {
 t.test('answers after which it gives up', async (t) => {
   const answers: Array<[string, Answer, object]> = [
     ['401', refuse('401 Unauthorized', { code: 'NO', message: 'who?' }), { code: 'FST_RELAY_REFUSED', statusCode: 401, relayCode: 'NO' }],
-    ['404', refuse('404 Not Found'), { code: 'FST_RELAY_REFUSED', statusCode: 404 }],
-    ['302', refuse('302 Found'), { code: 'FST_RELAY_REFUSED', statusCode: 302 }],
-    ['no framing', say(`${SWITCHING}\r\n`), { code: 'FST_RELAY_ANSWER' }]
+    ['404', refuse('404 Not Found', { message: 'Route GET:/relay not found' }), { code: 'FST_RELAY_REFUSED', statusCode: 404 }],
+    ['a code of ours alone', say('HTTP/1.1 421 No\r\nContent-Length: 37\r\n\r\n{"code":"FST_RELAY_HOST_NOT_ALLOWED"}'), { relayCode: 'FST_RELAY_HOST_NOT_ALLOWED' }]
   ]
   for (const [name, answer, error] of answers) {
     t.test(name, async (t) => {
@@ -273,6 +274,32 @@ t.test('answers after which it gives up', async (t) => {
       t.match(stop, { error, text: stop.error!.message })
       t.equal(events.retry.all.length, 0)
       t.equal(await isFree(address), true)
+    })
+  }
+})
+
+t.test('what something in between answers is never final, and tried again slowly', async (t) => {
+  const html = (status: string, headers = '') => say(`HTTP/1.1 ${status}\r\n${headers}Content-Length: 6\r\n\r\n<html>`)
+  const answers: Array<[string, Answer, object]> = [
+    ['a login page', html('200 OK', 'Server: portal\r\n'), { text: 'Something between you and the relay answered 200: OK, Server: portal (a login page?)' }],
+    ['a redirection to one', html('302 Found', 'Location: http://portal.example/\r\n'), { text: /302: Found, to http:\/\/portal\.example\/ \(a login page\?\)/ }],
+    ['a block page', html('403 Forbidden'), { text: /403: Forbidden \(a filter that blocks this\?\)/ }],
+    ['an ingress during a deployment', html('404 Not Found'), { text: /404: Not Found \(a server that does not know the relay, or not yet/ }],
+    ['a proxy that wants a password', html('407 Proxy Authentication Required'), { text: /407: .* \(a proxy that wants a user name and a password\)/ }],
+    ['JSON of another kind', refuse('401 No', { error: 7, message: 'Access denied' }), { text: /^Something between .* 401: Access denied/ }],
+    ['a proxy without Upgrade', refuse('426 Upgrade Required', { code: 'FST_RELAY_UPGRADE_REQUIRED', message: 'This is a relay' }, 'Server: nginx\r\n'),
+      { text: /^A proxy before the relay took the Upgrade header away, and the relay answered 426: .*, Server: nginx; mend the proxy with its recipe under "Behind a proxy"/ }],
+    ['a 101 without Spanza-Framing', say(`${SWITCHING}\r\n`), { error: { code: 'FST_RELAY_ANSWER' } }]
+  ]
+  for (const [name, answer, info] of answers) {
+    t.test(name, async (t) => {
+      const { relay, events } = await setup(t, {}, { answers: [answer] })
+      const retry = await events.retry.next()
+      t.match(retry, info)
+      t.ok(retry.retryIn >= 2000, `${retry.retryIn} ms`)
+      await relay.tunnels.next()
+      await events.connect.next()
+      t.equal(events.stop.all.length, 0)
     })
   }
 })
@@ -432,7 +459,7 @@ t.test('close', async (t) => {
     await unused.close()
     await t.rejects(unused.start(), { name: 'AbortError' })
 
-    const { sidecar, events } = await setup(t, {}, { answers: [refuse('404 A')] })
+    const { sidecar, events } = await setup(t, {}, { answers: [refuse('404 A', { message: 'no' })] })
     await events.stop.next()
     await sidecar.close()
   })

@@ -61,10 +61,10 @@ export function frames (framing: Framing, datagrams: Buffer[]): Buffer {
 /** The usual answer's head, without its last empty line. */
 export const SWITCHING = 'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: spanza\r\n'
 
-/** Refuses with a status, a JSON body or none, and further header lines. */
+/** Refuses with a status, a JSON body as Fastify writes it or none, and further header lines. */
 export function refuse (status: string, body?: object, headers = ''): Answer {
   return (_request, socket) => {
-    const text = body === undefined ? '' : JSON.stringify(body)
+    const text = body === undefined ? '' : JSON.stringify({ statusCode: parseInt(status), error: status.slice(4), ...body })
     socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: ${Buffer.byteLength(text)}\r\n${headers}\r\n${text}`)
   }
 }
