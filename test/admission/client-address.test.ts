@@ -17,11 +17,13 @@ t.test('clientAddress', (t) => {
     ['fe80::1%eth0', 'fe80::1'],
     ['fe80::1%br-lan', 'fe80::1'],
     ['fe80::1%wlan0.100', 'fe80::1'],
+    ['192.0.2.1:5678', '192.0.2.1'],
+    ['[2001:db8::1]', '2001:db8::1'],
     [undefined, undefined],
     ['', undefined]
   ]
   for (const [ip, address] of addresses) t.equal(clientAddress(ip), address, String(ip))
-  for (const ip of ['garbage', 'unknown', '192.0.2.1:5678', '[2001:db8::1]', '192.0.2', '0x7f.1', '192.0.2.256', ' 192.0.2.1', '_hidden']) {
+  for (const ip of ['garbage', 'unknown', '192.0.2', '0x7f.1', '192.0.2.256', ' 192.0.2.1', '_hidden']) {
     t.throws(() => clientAddress(ip), { code: 'FST_RELAY_CLIENT_ADDRESS' }, ip)
     t.equal(canonicalAddress(ip), undefined)
   }
@@ -44,7 +46,7 @@ t.test('what proxies say about the client', async (t) => {
       t.equal(app.relayHub.peers().find(({ channel }) => channel.name === String(index))!.address, address, header)
     }
   })
-  for (const garbage of ['garbage', 'unknown', '192.0.2.1:5678', '<script>', '1.2.3.4, _x']) {
+  for (const garbage of ['garbage', 'unknown', '<script>', '1.2.3.4, _x']) {
     await t.test(`${garbage} from a trusted one is refused`, async (t) => {
       const app = await startApp(t, (app) => app.relay('/relay'), TRUSTED)
       const bytes = upgradeText('/relay', { headers: { 'X-Forwarded-For': garbage } })
@@ -96,7 +98,7 @@ t.test('UntrustedProxyCheck tells once, when ten tunnels were forwarded from one
 
 t.test('a proxy that is not trusted is warned about once', async (t) => {
   const warnings: object[] = []
-  const app = await startApp(t, (app) => app.relay('/relay/:channel'), {
+  const app = await startApp(t, (app) => app.relay('/relay/:channel', { open: true }), {
     server: { logger: { level: 'warn', stream: { write: (line: string) => { warnings.push(JSON.parse(line)) } } } }
   })
   for (let i = 0; i < 25; i++) await openBare(t, app, `/relay/${i}`, { headers: { 'X-Forwarded-For': `203.0.113.${i}` } })

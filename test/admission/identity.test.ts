@@ -64,7 +64,7 @@ t.test('what identify returns', async (t) => {
 })
 
 t.test('what identify throws is the answer', async (t) => {
-  const thrown: Array<[string, unknown, number]> = [
+  const thrown: Array<[string, Error & { code?: string }, number]> = [
     ['an error with a status', Object.assign(new Error('not yours'), { statusCode: 403 }), 403],
     ['an error with a code of the app', Object.assign(new Error('not yours'), { statusCode: 402, code: 'UNPAID' }), 402],
     ['any error', new Error('oh'), 500]
@@ -75,8 +75,8 @@ t.test('what identify throws is the answer', async (t) => {
         const app = await startApp(t, (app) => app.relay('/relay', {
           identify: speed === 'sync' ? () => { throw error } : async () => { throw error }
         }))
-        const { body } = await testRefusal(t, app, upgradeText('/relay'), { statusCode })
-        t.equal(JSON.parse(body).message, (error as Error).message)
+        const { body } = await testRefusal(t, app, upgradeText('/relay'), { statusCode, ...(error.code === undefined ? {} : { toldCode: error.code }) })
+        t.equal(JSON.parse(body).message, error.message)
       })
     }
   }

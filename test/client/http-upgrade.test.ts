@@ -467,8 +467,6 @@ t.test('an option that cannot be used is named with its value', async (t) => {
   const url = 'ws://127.0.0.1:1/'
   const cases: Array<[string, string, unknown, RegExp]> = [
     ['another protocol', url, { protocol: 'h2c' }, /option protocol must be 'spanza' or 'websocket', not 'h2c'/],
-    ['a WebSocket that would have a key', url, { protocol: 'websocket' }, /option keyless must be true .*WebSockets with a key are not spoken yet, not undefined/],
-    ['the same, said', url, { protocol: 'websocket', keyless: false }, /option keyless must be true .*, not false/],
     ['keyless that is no boolean', url, { protocol: 'websocket', keyless: 1 }, /option keyless must be true or false, not 1/],
     ['keyless without a WebSocket', 'http://a', { keyless: true }, /option keyless must be absent without protocol 'websocket'/],
     ['ws: under spanza', url, {}, /option url must be an http: or https: URL, not 'ws:/],
@@ -477,10 +475,11 @@ t.test('an option that cannot be used is named with its value', async (t) => {
     ['TLS options without TLS', url, { ...keyless, tls: {} }, /option tls must be absent/],
     ['early data that is a string', url, { ...keyless, earlyData: 'early' }, /option earlyData must be a Buffer, not 'string'/],
     ['early data with a framing', url, { ...keyless, framings: ['wg'], earlyData: Buffer.alloc(1) }, /option earlyData must be absent with framings/],
-    ['early data with the default framings', 'http://a', { earlyData: Buffer.alloc(1) }, /option earlyData must be absent with framings/]
+    ['early data with the default framings', 'http://a', { earlyData: Buffer.alloc(1) }, /option earlyData must be absent with framings/],
+    ['early data behind a WebSocket', url, { protocol: 'websocket', framings: 'raw', earlyData: Buffer.alloc(1) }, /option earlyData must be absent/]
   ]
   for (const [name, url, options, message] of cases) {
     await t.rejects(connect(url, options as HttpUpgradeOptions), { code: 'FST_RELAY_CLIENT_OPTION', message }, name)
   }
-  t.throws(() => new UdpSidecar({ url: 'ws://a', protocol: 'websocket' }), { code: 'FST_RELAY_CLIENT_OPTION', message: /keyless/ })
+  t.throws(() => new UdpSidecar({ url: 'ws://a', protocol: 'websocket', framings: ['wg'] }), { code: 'FST_RELAY_CLIENT_OPTION', message: /framings/ })
 })

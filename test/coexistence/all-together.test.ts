@@ -74,7 +74,7 @@ async function testSet (t: Test, others: Record<string, (app: FastifyInstance) =
         await client.send(requestText('/proxy/rest'))
         t.equal((await client.answer()).body, 'upstream rest')
       }
-      await testRefusal(t, app, upgradeText('/relay/x'), { statusCode: 401, headers: { 'strict-transport-security': /./ } })
+      await testRefusal(t, app, upgradeText('/relay/x'), { statusCode: 401, toldCode: 'FST_JWT_NO_AUTHORIZATION_IN_HEADER', headers: { 'strict-transport-security': /./ } })
       const client = await RawClient.dial(t, app)
       t.match((await client.upgrade(t, '/relay/y', token)).headers, { 'x-ratelimit-limit': '1000', 'strict-transport-security': /./ })
       await testRestUnchanged(t, { app, without: await start(false) })

@@ -22,9 +22,9 @@ for (const [where, order] of Object.entries(orders)) {
     const { app, relay } = pair
     if (isReached) {
       const path = `${order.relayPrefix}/relay/x`
-      await testRefusal(t, relay, upgradeText(path), { statusCode: 401 })
-      await testRefusal(t, relay, upgradeText(path, bearer('a.b.c')), { statusCode: 401 })
-      await testRefusal(t, relay, upgradeText(path, bearer(issuer!.jwt.sign({ sub: 'laptop' }, { expiresIn: -1 }))), { statusCode: 401 })
+      await testRefusal(t, relay, upgradeText(path), { statusCode: 401, toldCode: 'FST_JWT_NO_AUTHORIZATION_IN_HEADER' })
+      await testRefusal(t, relay, upgradeText(path, bearer('a.b.c')), { statusCode: 401, toldCode: 'FST_JWT_AUTHORIZATION_TOKEN_INVALID' })
+      await testRefusal(t, relay, upgradeText(path, bearer(issuer!.jwt.sign({ sub: 'laptop' }, { expiresIn: -1 }))), { statusCode: 401, toldCode: 'FST_JWT_AUTHORIZATION_TOKEN_EXPIRED' })
     }
     await testTunnels(t, app, order.relayPrefix, bearer(issuer!.jwt.sign({ sub: 'laptop' })))
     await testRestUnchanged(t, pair)

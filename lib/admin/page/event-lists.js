@@ -62,7 +62,7 @@ export class EventLists {
   }
 
   #refuse ({ time, statusCode, code, message, address, path }) {
-    const text = message ?? wordsOfRefusal(String(statusCode))
+    const text = code?.startsWith('FST_RELAY_') ? message : `${wordsOfRefusal(String(statusCode))}${message === undefined ? '' : ` (${message})`}`
     const detail = [address ?? 'no address', path, `${statusCode}${code === undefined ? '' : ` ${code}`}`].join(' · ')
     this.#refusals.add(`${text}\n${detail}`, { kind: 'refuse', time, text, detail })
   }

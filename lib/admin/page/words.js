@@ -49,6 +49,8 @@ const refusalWords = {
   FST_RELAY_WEBSOCKET_VERSION: 'another version of the WebSocket protocol',
   FST_RELAY_WEBSOCKET_KEY: 'an unusable Sec-WebSocket-Key',
   FST_RELAY_WEBSOCKET_SERVER: 'the app’s WebSocket server refused',
+  FST_RELAY_WEBSOCKET_FAULT: 'the app’s WebSocket server threw an error',
+  FST_RELAY_PIPELINED: 'an upgrade behind an unanswered request',
   FST_RELAY_HOST_NOT_ALLOWED: 'the host is not allowed',
   FST_RELAY_CLIENT_ADDRESS: 'a proxy sent an unusable client address',
   FST_RELAY_ORIGIN_NOT_ALLOWED: 'a WebSocket from a page of an origin that is not allowed',
