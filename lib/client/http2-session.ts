@@ -8,6 +8,7 @@ import { errorCodeName } from '../http2-stream.ts'
 import { connectError, describeError } from './describe-error.ts'
 import { Http2Tunnel } from './http2-tunnel.ts'
 import { Liveness } from './liveness.ts'
+import { watchAddress } from './network-watch.ts'
 import type { ConnectPlan } from './options.ts'
 import { openTransport } from './transport.ts'
 import { describeFault } from './transport-fault.ts'
@@ -73,6 +74,7 @@ export class RelaySession {
   #transport: Duplex | undefined
   #session: ClientHttp2Session | undefined
   #liveness: Liveness | undefined
+  #unwatch: (() => void) | undefined
   #goaway: string | undefined
   #isOpen = false
   #users = 0
@@ -126,7 +128,12 @@ export class RelaySession {
     const session = this.#session!
     if (session.closed || session.destroyed) return
     if (this.#streams > 0 && this.#streams >= this.#maxStreams) return
-    const tunnel = new Http2Tunnel(session, headers as OutgoingHttpHeaders, () => this.#explain())
+    const tunnel = new Http2Tunnel(session, headers as OutgoingHttpHeaders, {
+      explain: () => this.#explain(),
+      onReceived: () => this.#liveness?.received(),
+      onSent: (bytes) => this.#liveness?.sent(bytes),
+      onUnblocked: () => this.#liveness?.unblocked()
+    })
     this.#streams++
     tunnel.stream.on('close', () => {
       this.#streams--
@@ -172,7 +179,7 @@ export class RelaySession {
     session.on('remoteSettings', ({ maxConcurrentStreams = Infinity }) => { this.#maxStreams = maxConcurrentStreams })
     session.on('connect', () => {
       session.setLocalWindowSize(SESSION_WINDOW)
-      this.#liveness = this.#watch(session, plan)
+      this.#watch(session, plan)
     })
     return await new Promise((resolve, reject) => {
       session.once('remoteSettings', resolve)
@@ -182,20 +189,32 @@ export class RelaySession {
       session.on('close', () => {
         this.retire()
         this.#liveness?.stop()
+        this.#unwatch?.()
         reject(new Error('the server closed the connection'))
       })
     })
   }
 
   /** Tunnels without keepalives would not find out that the connection is dead, and what is between might forget it. */
-  #watch (session: ClientHttp2Session, { keepaliveInterval, keepaliveTimeout }: ConnectPlan): Liveness {
+  #watch (session: ClientHttp2Session, { keepaliveInterval, keepaliveTimeout }: ConnectPlan): void {
+    const cut = (text: string) => {
+      this.retire()
+      this.#transport!.destroy(errors.FST_RELAY_ABORTED(text))
+    }
     const liveness = new Liveness({
       interval: keepaliveInterval,
       timeout: keepaliveTimeout,
-      onIdle: () => session.ping((error) => { if (error === null) liveness.heard() }),
-      onDead: () => this.#transport!.destroy(errors.FST_RELAY_ABORTED(`no PING was answered for ${keepaliveTimeout} ms`))
+      isAnswered: true,
+      ask: () => {
+        // Between its destruction and its 'close', a session throws.
+        if (session.destroyed) return
+        session.ping((error) => { if (error === null) liveness.answered() })
+        liveness.sent(0)
+      },
+      onDead: (text) => cut(text ?? `no PING was answered for ${keepaliveTimeout} ms`)
     })
-    return liveness
+    this.#liveness = liveness
+    this.#unwatch = watchAddress(this.#transport!, cut)
   }
 
   #explain (): Error | undefined {

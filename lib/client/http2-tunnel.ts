@@ -3,6 +3,16 @@ import { Duplex } from 'node:stream'
 import { errors } from '../errors.ts'
 import { errorCodeName } from '../http2-stream.ts'
 
+/** What a tunnel tells its connection, and asks of it. */
+export interface Http2TunnelHooks {
+  /** The error that broke the connection, if it is broken. */
+  explain: () => Error | undefined
+  onReceived: () => void
+  onSent: (bytes: number) => void
+  /** A stream that took nothing more takes bytes again. */
+  onUnblocked: () => void
+}
+
 /**
  * A tunnel on a stream of an HTTP/2 connection: END_STREAM is the end of a direction, and RST_STREAM, in both
  * directions, is the tunnel's destruction. To Node a reset with NO_ERROR or CANCEL is a clean end.
@@ -10,26 +20,26 @@ import { errorCodeName } from '../http2-stream.ts'
 export class Http2Tunnel extends Duplex {
   /** Emits `response`; for everything else there is the tunnel. */
   readonly stream: ClientHttp2Stream
-  readonly #explain: () => Error | undefined
+  readonly #hooks: Http2TunnelHooks
   readonly #reset = new AbortController()
   #hasEndStream = false
 
-  /**
-   * Sends the request.
-   * @param explain the error that broke the connection, if it is broken
-   */
-  constructor (session: ClientHttp2Session, headers: OutgoingHttpHeaders, explain: () => Error | undefined) {
+  /** Sends the request. */
+  constructor (session: ClientHttp2Session, headers: OutgoingHttpHeaders, hooks: Http2TunnelHooks) {
     super({ allowHalfOpen: true })
     const stream = session.request(headers, { endStream: false, signal: this.#reset.signal })
     this.stream = stream
-    this.#explain = explain
+    this.#hooks = hooks
     // Node ends the readable side for END_STREAM, when the stream is still open, and for every reset, when it is closed.
     const push = stream.push
     stream.push = (chunk, encoding) => {
       if (chunk === null && !stream.closed) this.#hasEndStream = true
       return push.call(stream, chunk, encoding)
     }
-    stream.on('data', (chunk) => { if (!this.push(chunk)) stream.pause() })
+    stream.on('data', (chunk) => {
+      hooks.onReceived()
+      if (!this.push(chunk)) stream.pause()
+    })
     stream.on('end', () => { if (this.#hasEndStream) this.push(null) })
     stream.on('error', () => {})
     // Which error it is Node knows when the turn is over.
@@ -43,8 +53,12 @@ export class Http2Tunnel extends Duplex {
   }
 
   override _write (chunk: Buffer, _encoding: BufferEncoding, callback: () => void): void {
-    if (this.stream.write(chunk)) callback()
-    else this.stream.once('drain', callback)
+    this.#hooks.onSent(chunk.length)
+    if (this.stream.write(chunk)) return callback()
+    this.stream.once('drain', () => {
+      this.#hooks.onUnblocked()
+      callback()
+    })
   }
 
   override _final (callback: () => void): void {
@@ -72,6 +86,6 @@ export class Http2Tunnel extends Duplex {
   }
 
   #fault (): Error {
-    return this.#explain() ?? errors.FST_RELAY_ABORTED(`RST_STREAM with ${errorCodeName(this.stream.rstCode)}`)
+    return this.#hooks.explain() ?? errors.FST_RELAY_ABORTED(`RST_STREAM with ${errorCodeName(this.stream.rstCode)}`)
   }
 }

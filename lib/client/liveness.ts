@@ -1,31 +1,91 @@
+import { watchNetwork } from './network-watch.ts'
+
+/** Something was sent and nothing came back for this long: ask the other side. In milliseconds, as all of these. */
+const QUIET_MS = 2000
+/** How long the answer may take, beyond the time for what is under way. */
+const ANSWER_MS = 3000
+/** How long it may take after a suspension: most connections have not survived that. */
+const RESUMED_ANSWER_MS = 2000
+/** What is under way is taken to leave at 1 Mbit/s, in bytes a millisecond, and for at most so long. */
+const SLOW_PATH = 125
+const SLOW_PATH_MS = 10_000
+
 export interface LivenessOptions {
-  /** Idle time after which `onIdle` is called, give or take a tenth, in milliseconds. */
+  /** Idle time after which `ask` is called, give or take a tenth, in milliseconds. */
   interval: number
   /** Time without `heard()` after which `onDead` is called, once, in milliseconds. */
   timeout: number
-  onIdle: () => void
-  onDead: () => void
+  /**
+   * Whether the other side answers what `ask` sends. If it does, it is asked as well when something has been sent and
+   * nothing comes back for 2 s, and an answer that does not come counts as death.
+   */
+  isAnswered: boolean
+  /** Sends a keepalive. */
+  ask: () => void
+  /** @param text why, for people; undefined: nothing came for `timeout` */
+  onDead: (text?: string) => void
 }
 
 const JITTER = 0.1
 
-/** Watches one tunnel: when it needs a keepalive, and when it counts as dead. Its timer keeps no process alive. */
+/** Watches one tunnel: when it needs a keepalive, and when it counts as dead. Its timers keep no process alive. */
 export class Liveness {
   readonly #options: LivenessOptions
+  readonly #unwatch: () => void
   #heard = performance.now()
   #active = this.#heard
   #interval: number
   #timer: NodeJS.Timeout
+  #lastLook: NodeJS.Immediate | undefined
+  /** When the first of the bytes was sent behind which nothing has come, and how many they are. */
+  #unansweredSince: number | undefined
+  #unansweredBytes = 0
+  /** Until when something must come, and how long that is from the question. */
+  #deadline = Infinity
+  #patience = 0
+  /** Only the answer counts, as other bytes may have waited in the system's buffer. */
+  #needsAnswer = false
 
   constructor (options: LivenessOptions) {
     this.#options = options
     this.#interval = jittered(options.interval)
     this.#timer = this.#arm()
+    this.#unwatch = watchNetwork({
+      tick: () => this.#tick(),
+      suspended: (ms) => this.#suspended(ms)
+    })
   }
 
   /** A byte has come from the other side. */
   heard (): void {
     this.#heard = performance.now()
+    this.received()
+  }
+
+  /** Something has come that shows the path to be whole, but puts off no keepalive and no timeout. */
+  received (): void {
+    this.#unansweredSince = undefined
+    this.#unansweredBytes = 0
+    if (!this.#needsAnswer) this.#deadline = Infinity
+  }
+
+  /** The latest question was answered. */
+  answered (): void {
+    this.#needsAnswer = false
+    this.heard()
+  }
+
+  /** Bytes have been sent. */
+  sent (bytes: number): void {
+    this.#unansweredSince ??= performance.now()
+    this.#unansweredBytes += bytes
+  }
+
+  /** A blocked tunnel takes bytes again, so that those before them have left. */
+  unblocked (): void {
+    if (this.#needsAnswer) return
+    this.#unansweredSince = undefined
+    this.#deadline = Infinity
   }
 
   /** Something has happened that makes a keepalive needless for another interval. */
@@ -33,27 +93,80 @@ export class Liveness {
     this.#active = performance.now()
   }
 
-  stop (): void {
-    clearTimeout(this.#timer)
+  /** For how many milliseconds nothing has passed, neither there nor back. */
+  get silence (): number {
+    return performance.now() - Math.max(this.#heard, this.#active, this.#unansweredSince ?? -Infinity)
   }
 
-  // One timer for both, set anew only when it fires: noting a time is all that a datagram costs.
+  stop (): void {
+    clearTimeout(this.#timer)
+    clearImmediate(this.#lastLook)
+    this.#unwatch()
+  }
+
+  // One timer for all, set anew only when it fires: noting a time is all that a datagram costs.
   #arm (): NodeJS.Timeout {
-    const next = Math.min(this.#heard + this.#options.timeout, this.#active + this.#interval)
+    const next = Math.min(this.#heard + this.#options.timeout, this.#active + this.#interval, this.#deadline)
     return setTimeout(() => this.#check(), Math.max(1, Math.ceil(next - performance.now()))).unref()
   }
 
   #check (): void {
     const now = performance.now()
-    if (now - this.#heard >= this.#options.timeout) {
-      this.#options.onDead()
+    if (this.#isDead(now)) {
+      // This process may have been too busy to read: what is there is read first.
+      this.#lastLook = setImmediate(() => this.#giveUpOrGoOn())
       return
     }
-    if (now - this.#active >= this.#interval) {
-      this.#active = now
-      this.#interval = jittered(this.#options.interval)
-      this.#options.onIdle()
+    if (now - this.#active >= this.#interval) this.#ask(now)
+    this.#timer = this.#arm()
+  }
+
+  #giveUpOrGoOn (): void {
+    const now = performance.now()
+    if (now >= this.#deadline) this.#options.onDead(`no answer to a ping within ${this.#patience} ms`)
+    else if (this.#isDead(now)) this.#options.onDead()
+    else this.#timer = this.#arm()
+  }
+
+  #isDead (now: number): boolean {
+    return now >= this.#deadline || now - this.#heard >= this.#options.timeout
+  }
+
+  #tick (): void {
+    if (!this.#options.isAnswered || this.#unansweredSince === undefined || this.#deadline !== Infinity) return
+    const now = performance.now()
+    if (now - this.#unansweredSince < QUIET_MS) return
+    this.#askWithin(now, ANSWER_MS + Math.round(Math.min(SLOW_PATH_MS, this.#unansweredBytes / SLOW_PATH)))
+  }
+
+  #suspended (ms: number): void {
+    const now = performance.now()
+    if (!this.#options.isAnswered) {
+      // The other side has waited as long, and has given up.
+      if (ms >= this.#options.timeout) this.#heard = -Infinity
+      else this.#ask(now)
+    } else {
+      // What may be left to read was sent before.
+      this.#heard = now
+      this.#needsAnswer = true
+      this.#askWithin(now, RESUMED_ANSWER_MS)
     }
+    clearTimeout(this.#timer)
+    clearImmediate(this.#lastLook)
+    this.#timer = this.#arm()
+  }
+
+  #ask (now: number): void {
+    this.#active = now
+    this.#interval = jittered(this.#options.interval)
+    this.#options.ask()
+  }
+
+  #askWithin (now: number, patience: number): void {
+    this.#patience = patience
+    this.#deadline = now + patience
+    this.#ask(now)
+    clearTimeout(this.#timer)
     this.#timer = this.#arm()
   }
 }

@@ -4,13 +4,14 @@ import type { Duplex } from 'node:stream'
 import { closeReasonOf, closeReasons, type CloseReason } from '../framing/close-reasons.ts'
 import type { Decoder } from '../framing/framing.ts'
 import { noticeNameOf, type NoticeName } from '../framing/notices.ts'
-import { CLOSING, DRAIN, NOTICE, PING, pong, readClosing, readDrain, readNotice } from '../framing/wg.ts'
+import { CLOSING, DRAIN, NOTICE, PING, PONG, pong, readClosing, readDrain, readNotice } from '../framing/wg.ts'
 import { endAndLinger } from '../linger.ts'
 import { TokenBucket } from '../token-bucket.ts'
 import { clearReserved } from '../wireguard.ts'
 import { describeError } from './describe-error.ts'
 import { Http2Tunnel } from './http2-tunnel.ts'
 import { Liveness } from './liveness.ts'
+import { watchAddress } from './network-watch.ts'
 import { Sender } from './sender.ts'
 import type { ConnectionFraming, ConnectionSink } from './websocket.ts'
 
@@ -114,6 +115,7 @@ export class RelayConnection extends EventEmitter<RelayConnectionEvents> {
   readonly #decoder: Decoder
   readonly #sender: Sender
   readonly #liveness: Liveness
+  readonly #unwatch: () => void
   /**
    * Memory read by a socket is ours alone, and so are the parts of it that Node gives to the streams of HTTP/2; a stream
    * that someone else made may pass on shared memory.
@@ -123,6 +125,8 @@ export class RelayConnection extends EventEmitter<RelayConnectionEvents> {
   #notices: TokenBucket | undefined
   #end: ConnectionEnd | undefined
   #error: Error | undefined
+  #cutAfter: number | undefined
+  #lastPing: Buffer = Buffer.alloc(0)
 
   /** @param tunnel just upgraded, and not read from yet */
   constructor (tunnel: Duplex, { framing, maxPacketSize, keepaliveInterval, keepaliveTimeout }: RelayConnectionSettings) {
@@ -136,10 +140,19 @@ export class RelayConnection extends EventEmitter<RelayConnectionEvents> {
     const liveness = new Liveness({
       interval: keepaliveInterval,
       timeout: keepaliveTimeout,
-      onIdle: () => this.#sender.keepalive(framing.keepalive()),
-      onDead: () => this.#fail('idle', `nothing came from the relay for ${keepaliveTimeout} ms`)
+      isAnswered: framing.name === 'wg',
+      ask: () => {
+        this.#lastPing = framing.keepalive()
+        this.#sender.keepalive(this.#lastPing)
+      },
+      onDead: (text) => {
+        if (text === undefined) this.#fail('idle', `nothing came from the relay for ${keepaliveTimeout} ms`)
+        else this.#abandon(text)
+      }
     })
     this.#liveness = liveness
+    // That of an HTTP/2 connection is its session's affair.
+    this.#unwatch = watchAddress(tunnel, (text) => this.#abandon(text))
     this.#sender = new Sender(tunnel, framing, {
       onSent: (bytes) => {
         this.#stats.datagramsOut++
@@ -147,13 +160,17 @@ export class RelayConnection extends EventEmitter<RelayConnectionEvents> {
       },
       onOverflow: (count) => { this.#stats.drops['queue-full'] += count },
       // A ping asks for a sign of life, so it is due when none has come; a len16 keepalive only gives one.
-      onWrite: () => { if (framing.name === 'len16') liveness.active() }
+      onWrite: (bytes) => {
+        liveness.sent(bytes)
+        if (framing.name === 'len16') liveness.active()
+      }
     })
+    tunnel.on('drain', () => liveness.unblocked())
     tunnel.on('error', (error) => { this.#error ??= error })
     tunnel.on('close', () => this.#closed())
     tunnel.on('end', () => {
       const fault = this.#end === undefined ? this.#decoder.end() : undefined
-      this.#finish({ reason: 'lost', text: fault?.text ?? 'the relay ended the connection without a reason', retry: true })
+      this.#cut(fault?.text ?? 'the relay ended the connection without a reason')
     })
     setImmediate(() => tunnel.on('data', (chunk: Buffer) => this.#receive(chunk)))
   }
@@ -161,6 +178,14 @@ export class RelayConnection extends EventEmitter<RelayConnectionEvents> {
   /** Whether nothing can be sent any more: `close` has been emitted, or soon will be. */
   get closed (): boolean {
     return this.#end !== undefined
+  }
+
+  /**
+   * For how many milliseconds nothing had passed, there or back, when the other side or something in between cut the
+   * connection; undefined if nobody did.
+   */
+  get cutAfterSilence (): number | undefined {
+    return this.#cutAfter
   }
 
   /** A copy of the counters. */
@@ -202,6 +227,7 @@ export class RelayConnection extends EventEmitter<RelayConnectionEvents> {
       control: (type, chunk, start, end) => {
         if (this.#end !== undefined) return
         if (type === PING) this.#sender.pong(pong(chunk, start, end))
+        else if (type === PONG) this.#takePong(chunk.subarray(start, end))
         else if (type === DRAIN) this.emit('draining', readDrain(chunk, start))
         else if (type === CLOSING) this.#closingFrame(readClosing(chunk, start, end))
         else if (type === NOTICE) this.#noticeFrame(chunk, start, end)
@@ -215,6 +241,11 @@ export class RelayConnection extends EventEmitter<RelayConnectionEvents> {
     if (this.#framing.name !== 'len16') this.#liveness.active()
     const fault = this.#decoder.push(this.#ownsChunks ? chunk : Buffer.from(chunk))
     if (fault !== undefined) this.#fail(fault.reason, fault.text)
+  }
+
+  #takePong (payload: Buffer): void {
+    // A frame's payload are its last bytes.
+    if (this.#lastPing.length > 0 && payload.equals(this.#lastPing.subarray(-payload.length))) this.#liveness.answered()
   }
 
   #closingFrame ({ code, text }: { code: number, text: string }): void {
@@ -237,20 +268,29 @@ export class RelayConnection extends EventEmitter<RelayConnectionEvents> {
     this.#finish({ reason, text, retry, code }, this.#framing.closing(code, text))
   }
 
+  /** Ends a connection on which nothing can be said any more. */
+  #abandon (text: string): void {
+    this.#finish({ reason: 'lost', text, retry: true })
+    this.#tunnel.destroy()
+  }
+
   #finish (end: ConnectionEnd, finalBytes?: Buffer): void {
     if (this.#end !== undefined) return
     this.#end = end
     this.#liveness.stop()
+    this.#unwatch()
     this.#stats.drops.closed += this.#sender.finish()
     endAndLinger(this.#tunnel, finalBytes)
   }
 
+  /** Ends a connection that the other side has cut, or something in between. */
+  #cut (text: string): void {
+    if (this.#end === undefined) this.#cutAfter = this.#liveness.silence
+    this.#finish({ reason: 'lost', text, retry: true })
+  }
+
   #closed (): void {
-    this.#finish({
-      reason: 'lost',
-      text: this.#error === undefined ? 'the connection was cut' : describeError(this.#error),
-      retry: true
-    })
+    this.#cut(this.#error === undefined ? 'the connection was cut' : describeError(this.#error))
     // Not sooner than reading begins: whoever has just been given this connection must be able to hear it.
     setImmediate(() => this.emit('close', this.#end!))
   }

@@ -14,7 +14,7 @@ export interface SenderOptions {
   /** So many datagrams were dropped because the socket stays blocked. */
   onOverflow: (count: number) => void
   /** Bytes have been handed to the tunnel. */
-  onWrite: () => void
+  onWrite: (bytes: number) => void
 }
 
 /**
@@ -116,7 +116,7 @@ export class Sender {
     if (this.#start === this.#end) return
     const bytes = this.#slab.subarray(this.#start, this.#end)
     this.#start = this.#end
-    this.#options.onWrite()
+    this.#options.onWrite(bytes.length)
     if (!this.#tunnel.write(bytes)) this.#blocked = true
   }
 
