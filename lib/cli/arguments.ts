@@ -8,6 +8,8 @@ import { isLoopback, parseHostPort, type HostPort } from '../host-port.ts'
 import { checkTlsFiles, readTlsFiles } from './tls-files.ts'
 import { checkTokenFile, tokenFrom, tokenOfEnvironment } from './token.ts'
 
+const MAX_KEEPALIVE_S = 3600
+
 /** The command line cannot be used as it is. */
 export class UsageError extends Error {}
 
@@ -35,6 +37,7 @@ const flags = {
   insecure: { type: 'boolean' },
   proxy: { type: 'string' },
   'local-address': { type: 'string' },
+  keepalive: { type: 'string' },
   'retry-replaced': { type: 'boolean' },
   metrics: { type: 'string' },
   json: { type: 'boolean' },
@@ -85,6 +88,7 @@ export function parseCommand (args: string[], env: NodeJS.ProcessEnv): Command {
   options.protocol = values.protocol ?? 'auto'
   if (values.http2 === true) options.httpVersion = 2
   if (values.header !== undefined) options.headers = parseHeaders(values.header)
+  if (values.keepalive !== undefined) Object.assign(options, parseKeepalive(values.keepalive))
   if (values['retry-replaced'] === true) options.retryReplaced = true
   const warnings: string[] = []
   const tokenFile = values['token-file']
@@ -141,6 +145,15 @@ function parseHeaders (lines: string[]): Record<string, string[]> {
     values.push(line.slice(colon + 1).trim())
   }
   return headers
+}
+
+/** A relay says something every 25 s, so the time after which it counts as dead does not get shorter. */
+function parseKeepalive (value: string): Pick<SidecarOptions, 'keepaliveInterval' | 'keepaliveTimeout'> {
+  const seconds = /^\d{1,4}$/.test(value) ? Number(value) : 0
+  if (seconds < 1 || seconds > MAX_KEEPALIVE_S) {
+    throw new UsageError(`--keepalive takes whole seconds from 1 to ${MAX_KEEPALIVE_S}, such as 10, not ${value}`)
+  }
+  return { keepaliveInterval: seconds * 1000, keepaliveTimeout: Math.max(75_000, seconds * 3000) }
 }
 
 function parseMetrics (value: string): HostPort {

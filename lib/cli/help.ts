@@ -29,6 +29,8 @@ Joins a local UDP port, for WireGuard to use as its endpoint, to a relay.
                             Without it, what HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and
                             NO_PROXY in the environment say
   --local-address <address> the address of this machine to connect from
+  --keepalive <seconds>     how long nothing may come before the relay is asked for a sign of
+                            life (default 25), for proxies that cut silent connections
   --retry-replaced          connect again also when another device with the same
                             identity has taken the place
   --metrics <address:port>  metrics for Prometheus at http://address:port/metrics; only a

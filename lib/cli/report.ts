@@ -60,9 +60,13 @@ export function reportText (sidecar: UdpSidecar, url: string, write: WriteLine, 
   sidecar.on('fallback', ({ text }) => write(`Something on the way lets only WebSockets through, speaking that (without it: ${text})`))
   sidecar.on('oversized', (info) => write(oversizedText(info)))
   sidecar.on('drain', ({ afterMs }) => write(`The relay asks to connect anew in ${seconds(afterMs)}`))
-  sidecar.on('lost', ({ reason, text, retryIn }) => {
+  sidecar.on('lost', ({ reason, text, retryIn, cutAfterSilence }) => {
     if (reason === 'drained') write(`Disconnected as the relay asked; connecting anew in ${seconds(retryIn)}`)
     else write(`Connection lost: ${explain(reason, text)}; next attempt in ${seconds(retryIn)}`)
+    if (cutAfterSilence !== undefined) {
+      write(`The last three connections were cut after ${Math.round(cutAfterSilence / 1000)} s of silence: ` +
+        `try --keepalive ${Math.max(1, Math.floor(cutAfterSilence * 2 / 3000))}`)
+    }
   })
   // In the relay's name: whatever it says must not pass for a line of our own.
   sidecar.on('notice', ({ text }) => write(`The relay says: ${text}`))

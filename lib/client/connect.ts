@@ -1,6 +1,7 @@
 import { request as httpRequest, type IncomingHttpHeaders } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { errors } from '../errors.ts'
+import { rememberAddress } from './address-memory.ts'
 import { shown } from './answer.ts'
 import { connectError, markCut, noAnswerError } from './describe-error.ts'
 import { EarlyTunnel } from './early-tunnel.ts'
@@ -108,6 +109,7 @@ function handshake (plan: ConnectPlan): Promise<RelayConnection | Duplex> {
             beginEarly(transport) // if the transport has answered before it was done with the request
             early?.open()
           }
+          rememberAddress(transport)
           resolve(opened)
           settle()
         } catch (error) {

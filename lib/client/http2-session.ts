@@ -5,6 +5,7 @@ import type { TLSSocket } from 'node:tls'
 import { isDeepStrictEqual } from 'node:util'
 import { errors, isRelayError } from '../errors.ts'
 import { errorCodeName } from '../http2-stream.ts'
+import { rememberAddress } from './address-memory.ts'
 import { connectError, describeError } from './describe-error.ts'
 import { Http2Tunnel } from './http2-tunnel.ts'
 import { Liveness } from './liveness.ts'
@@ -152,6 +153,7 @@ export class RelaySession {
       this.#session = session
       const settings = await this.#begin(session, plan)
       if (settings.enableConnectProtocol !== true) throw errors.FST_RELAY_HTTP2('its SETTINGS lack ENABLE_CONNECT_PROTOCOL (RFC 8441)')
+      rememberAddress(transport)
       this.#isOpen = true
     } catch (error) {
       if (isRelayError(error)) throw error

@@ -140,7 +140,7 @@ export class RelayConnection extends EventEmitter<RelayConnectionEvents> {
     const liveness = new Liveness({
       interval: keepaliveInterval,
       timeout: keepaliveTimeout,
-      isAnswered: framing.name === 'wg',
+      isAnswered: framing.name !== 'len16',
       ask: () => {
         this.#lastPing = framing.keepalive()
         this.#sender.keepalive(this.#lastPing)
@@ -223,6 +223,7 @@ export class RelayConnection extends EventEmitter<RelayConnectionEvents> {
       },
       tooLarge: () => this.#drop('received-too-large'),
       owePong: (frame) => { if (this.#end === undefined) this.#sender.pong(frame) },
+      ponged: () => this.#liveness.answered(),
       ended: (end, finalBytes) => this.#finish(end, finalBytes),
       control: (type, chunk, start, end) => {
         if (this.#end !== undefined) return

@@ -1,11 +1,12 @@
 import { EventEmitter, once } from 'node:events'
 import { isIP, type AddressInfo } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
-import { Backoff, BACKOFF_MAX_MS } from './backoff.ts'
+import { Backoff, BACKOFF_MAX_MS, type RetryKind } from './backoff.ts'
 import { Bridge } from './bridge.ts'
 import { connect } from './connect.ts'
 import { errors } from '../errors.ts'
-import { describeError } from './describe-error.ts'
+import { connectError, describeError } from './describe-error.ts'
+import { watchNetwork } from './network-watch.ts'
 import { DEFAULT_FRAMINGS, MAX_TIMER_MS, optionError, planConnect, type ClientProtocol, type ConnectOptions, type DatagramOptions, type TlsOptions } from './options.ts'
 import { ProtocolChoice, type SidecarProtocol } from './protocol-choice.ts'
 import type { RelayRefusedError } from './refusal.ts'
@@ -15,6 +16,8 @@ import {
   type ConnectionDropReason, type ConnectionEnd, type ConnectionEndReason, type ConnectionNotice, type ConnectionStats,
   type RelayConnection
 } from './relay-connection.ts'
+import { kindOfEnd, kindOfFailure } from './retry-kind.ts'
+import { SilentCuts } from './silent-cuts.ts'
 import { isLoopback, parseHostPort, type HostPort } from '../host-port.ts'
 import { UdpPort, type UdpDropReason } from './udp-port.ts'
 
@@ -24,6 +27,8 @@ const LASTING_MS = 10_000
 const MAX_RETRY_AFTER_S = 300
 /** The relay's wish to connect anew is followed within this part of its time, so that not all come at once. */
 const DRAIN_JITTER = 0.2
+/** An attempt may take this long although this machine's addresses have changed meanwhile, in milliseconds. */
+const CHANGED_ATTEMPT_MS = 1500
 /** A relay's answers below 500 after which another attempt makes sense. */
 const RETRIED_STATUSES = [408, 425, 429]
 /** The shortest wait after an answer that is not the relay's and that no load explains, in milliseconds. */
@@ -58,7 +63,8 @@ export interface SidecarOptions extends Omit<DatagramOptions, 'token' | 'tls' | 
   listen?: string
   /**
    * Where datagrams from the relay go, as `host:port`. Without it they go to whoever on this machine sent the
-   * last one. Needed when `listen` is not a loopback address. A name is looked up once, in `start()`.
+   * last one. Needed when `listen` is not a loopback address. A name is looked up in `start()`, and again, at most every
+   * 10 s, when datagrams go there and none come back.
    */
   forward?: string
   /** Connect again also when another device with the same identity took the place. Default: false. */
@@ -110,8 +116,11 @@ export interface SidecarEvents {
   fallback: [info: { protocol: 'websocket', text: string, error: Error }]
   /** The first datagram on this connection that is larger than the relay takes, in bytes; such are dropped. */
   oversized: [info: { size: number, limit: number }]
-  /** A connection ended, and there will be another attempt in so many ms; `drained`: the relay asked for it. */
-  lost: [info: { reason: SidecarEndReason, text: string, retryIn: number }]
+  /**
+   * A connection ended, and there will be another attempt in so many ms; `drained`: the relay asked for it. With
+   * `cutAfterSilence`, the last three were cut when nothing had passed for so many ms: a shorter `keepaliveInterval` helps.
+   */
+  lost: [info: { reason: SidecarEndReason, text: string, retryIn: number, cutAfterSilence?: number }]
   /** An attempt failed, and there will be another in so many ms. */
   retry: [info: { error: Error, text: string, retryIn: number }]
   /** The relay asks to connect anew after so many ms; the sidecar does. */
@@ -139,6 +148,7 @@ export class UdpSidecar extends EventEmitter<SidecarEvents> {
   readonly #bridge: Bridge
   readonly #backoff = new Backoff()
   readonly #protocol: ProtocolChoice
+  readonly #silentCuts = new SilentCuts()
   readonly #stopping = new AbortController()
   readonly #counters = noSidecarCounters()
   #connection: RelayConnection | undefined
@@ -147,6 +157,8 @@ export class UdpSidecar extends EventEmitter<SidecarEvents> {
   #toldOversized: RelayConnection | undefined
   #opening: Promise<AddressInfo> | undefined
   #running: Promise<void> | undefined
+  /** What a change of this machine's addresses puts an end to. */
+  #onNetworkChange = () => {}
 
   /** @throws FST_RELAY_CLIENT_OPTION naming the option and its value */
   constructor (options: SidecarOptions) {
@@ -200,8 +212,10 @@ export class UdpSidecar extends EventEmitter<SidecarEvents> {
   }
 
   async #run (): Promise<void> {
+    const unwatch = watchNetwork({ changed: () => this.#onNetworkChange() })
     let stop
     while (stop === undefined && !this.#stopping.signal.aborted) stop = await this.#session()
+    unwatch()
     this.#bridge.clear()
     await this.#udp.close()
     if (stop !== undefined) this.emit('stop', stop)
@@ -210,29 +224,46 @@ export class UdpSidecar extends EventEmitter<SidecarEvents> {
   /** One attempt, the connection it makes, and the wait after it; returns why it was the last one, if it was. */
   async #session (): Promise<SidecarStop | undefined> {
     let connection
+    let begin = performance.now()
     try {
       connection = await this.#connect().finally(() => { this.#checkRoute().catch(() => {}) })
     } catch (error) {
-      return this.#stopping.signal.aborted ? undefined : this.#attemptFailed(error as Error)
+      return this.#stopping.signal.aborted ? undefined : this.#attemptFailed(error as Error, performance.now() - begin)
     }
-    const begin = performance.now()
+    begin = performance.now()
     const end = await this.#use(connection)
     const lasted = performance.now() - begin >= LASTING_MS
     if (lasted) this.#backoff.reset()
-    return this.#stopping.signal.aborted ? undefined : this.#connectionEnded(end, lasted)
+    return this.#stopping.signal.aborted ? undefined : this.#connectionEnded(end, lasted, connection.cutAfterSilence)
   }
 
   async #connect (): Promise<RelayConnection> {
-    const { signal } = this.#stopping
+    const attempt = new AbortController()
+    const { signal } = attempt
+    const onStop = () => attempt.abort(this.#stopping.signal.reason)
+    this.#stopping.signal.addEventListener('abort', onStop)
     const { token, tls, ...options } = this.#options
-    const given = {
-      token: typeof token === 'function' ? await abortable(token, signal) : token,
-      tls: typeof tls === 'function' ? await abortable(tls, signal) : tls
+    const begin = performance.now()
+    let timer: NodeJS.Timeout | undefined
+    // It may have been sent from an address, or to a network, that is not there any more.
+    this.#onNetworkChange = () => {
+      timer ??= setTimeout(() => attempt.abort(connectError('this machine’s addresses changed meanwhile')),
+        Math.max(0, begin + CHANGED_ATTEMPT_MS - performance.now()))
     }
-    return await this.#protocol.connect(
-      (protocol) => connect(this.#url, { ...connectOptions({ ...options, ...given }, protocol), signal }),
-      (error) => this.emit('fallback', { protocol: 'websocket', text: describeError(error), error })
-    )
+    try {
+      const given = {
+        token: typeof token === 'function' ? await abortable(token, signal) : token,
+        tls: typeof tls === 'function' ? await abortable(tls, signal) : tls
+      }
+      return await this.#protocol.connect(
+        (protocol) => connect(this.#url, { ...connectOptions({ ...options, ...given }, protocol), signal }),
+        (error) => this.emit('fallback', { protocol: 'websocket', text: describeError(error), error })
+      )
+    } finally {
+      clearTimeout(timer)
+      this.#stopping.signal.removeEventListener('abort', onStop)
+      this.#onNetworkChange = () => {}
+    }
   }
 
   /** Tells once of each interface. */
@@ -279,34 +310,51 @@ export class UdpSidecar extends EventEmitter<SidecarEvents> {
     return outcome
   }
 
-  async #connectionEnded (end: ConnectionEnd | typeof DRAINED, lasted: boolean): Promise<SidecarStop | undefined> {
+  async #connectionEnded (
+    end: ConnectionEnd | typeof DRAINED, lasted: boolean, silence: number | undefined
+  ): Promise<SidecarStop | undefined> {
     const { reason, text, retry } = end
     const again = reason === 'replaced' ? this.#options.retryReplaced === true : retry
     if (reason !== 'drained' && !again) return { reason, text }
-    let retryIn = this.#backoff.next()
+    const kind = kindOfEnd(reason)
+    let retryIn = reason === 'drained' && lasted ? 0 : this.#backoff.next(kind)
     if (reason === 'limit') retryIn += BACKOFF_MAX_MS
-    if (reason === 'drained' && lasted) retryIn = 0
-    this.emit('lost', { reason, text, retryIn })
-    await this.#wait(retryIn)
+    this.emit('lost', { reason, text, retryIn, ...this.#silentCut(silence) })
+    await this.#wait(retryIn, kind)
   }
 
-  async #attemptFailed (error: Error): Promise<SidecarStop | undefined> {
+  #silentCut (silence: number | undefined): { cutAfterSilence?: number } {
+    if (silence === undefined) this.#silentCuts.reset()
+    const cutAfterSilence = silence === undefined ? undefined : this.#silentCuts.note(silence)
+    return cutAfterSilence === undefined ? {} : { cutAfterSilence }
+  }
+
+  async #attemptFailed (error: Error, taken: number): Promise<SidecarStop | undefined> {
     const text = describeError(error)
     const code = failureCode(error)
     this.#counters.failed[code] = (this.#counters.failed[code] ?? 0) + 1
     if (isFinal(error)) return { text, error }
-    let retryIn = this.#backoff.next()
+    const kind = kindOfFailure(error)
+    let retryIn = this.#backoff.next(kind, taken)
     if (isFromBetween(error)) retryIn = Math.max(retryIn, BETWEEN_MIN_MS)
     if (error instanceof errors.FST_RELAY_REFUSED) {
       const { retryAfter = 0 } = error as unknown as RelayRefusedError
       retryIn += Math.min(retryAfter, MAX_RETRY_AFTER_S) * 1000
     }
     this.emit('retry', { error, text, retryIn })
-    await this.#wait(retryIn)
+    await this.#wait(retryIn, kind)
   }
 
-  async #wait (ms: number): Promise<void> {
-    await delay(ms, undefined, { signal: this.#stopping.signal }).catch(() => {}) // ended early by close()
+  /** Ends early with `close()`, and when this machine's addresses change, unless the relay is there and wants the wait. */
+  async #wait (ms: number, kind: RetryKind): Promise<void> {
+    const waiting = new AbortController()
+    const onStop = () => waiting.abort()
+    this.#stopping.signal.addEventListener('abort', onStop)
+    if (this.#stopping.signal.aborted) onStop()
+    if (kind !== 'refusing') this.#onNetworkChange = onStop
+    await delay(ms, undefined, { signal: waiting.signal }).catch(() => {})
+    this.#stopping.signal.removeEventListener('abort', onStop)
+    this.#onNetworkChange = () => {}
   }
 
   #fromLocal (datagram: Buffer): void {

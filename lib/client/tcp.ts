@@ -1,6 +1,7 @@
 import { isIP, Socket, type TcpNetConnectOpts } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { attemptTimeout, prepareTcp } from '../tcp-socket.ts'
+import { lookupRelay } from './address-memory.ts'
 import type { ConnectPlan } from './options.ts'
 
 /** How a TCP connection is opened, to the relay or to a proxy before it. */
@@ -8,6 +9,7 @@ export function tcpOptions ({ localAddress, handshakeTimeout }: ConnectPlan, hos
   return {
     host,
     port,
+    lookup: lookupRelay,
     autoSelectFamilyAttemptTimeout: attemptTimeout(handshakeTimeout),
     // With a local address, Node takes the first address of the name, whatever its family.
     ...(localAddress === undefined ? {} : { localAddress, family: isIP(localAddress) })

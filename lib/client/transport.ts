@@ -3,6 +3,7 @@ import { connect as connectTcp, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { connect as connectTls, type ConnectionOptions, type TLSSocket } from 'node:tls'
 import { encodeProxyHeader, type ProxiedConnection } from '../proxy-protocol.ts'
+import { dialled } from './address-memory.ts'
 import { connectError, describeError } from './describe-error.ts'
 import { optionError, type ConnectPlan } from './options.ts'
 import { connectThroughProxy } from './proxy.ts'
@@ -19,14 +20,14 @@ export async function openTransport (plan: ConnectPlan, signal: AbortSignal): Pr
   const { createConnection, proxy, proxyProtocol, secure } = plan
   if (createConnection !== undefined) return guarded(await userTransport(createConnection))
   const isDirect = proxy === undefined && proxyProtocol === undefined
-  if (isDirect) return secure ? startTls(plan, tcpOptions(plan, plan.hostname, plan.port)) : startTcp(plan)
+  if (isDirect) return secure ? dialled(startTls(plan, tcpOptions(plan, plan.hostname, plan.port)), plan.hostname) : startTcp(plan)
   const socket = proxy === undefined ? await connected(startTcp(plan), signal) : await connectThroughProxy(plan, proxy, signal)
   if (proxyProtocol !== undefined) socket.write(encodeProxyHeader(proxyProtocol, connectionOf(socket)))
   return secure ? startTls(plan, { host: plan.hostname, port: plan.port, socket }) : socket
 }
 
 function startTcp (plan: ConnectPlan): Socket {
-  return guarded(connectTcp(tcpOptions(plan, plan.hostname, plan.port)))
+  return guarded(dialled(connectTcp(tcpOptions(plan, plan.hostname, plan.port)), plan.hostname))
 }
 
 function startTls ({ httpVersion, tls, servername }: ConnectPlan, over: ConnectionOptions): TLSSocket {

@@ -12,6 +12,9 @@ import { askForReceiveBuffer, createUdpSocket, isSendQueueFull, sendFault, type 
  */
 export type UdpDropReason = 'not-loopback' | 'no-return-address' | UdpSendFault
 
+/** A name in `forward` is looked up again when nothing has come from its address for this long, in milliseconds, and no sooner. */
+const LOOKUP_MS = 10_000
+
 export interface UdpPortOptions {
   listen: HostPort
   /** Where datagrams go; without it to the last sender. */
@@ -28,9 +31,15 @@ export class UdpPort {
   readonly #socket: Socket
   #destination: { address: string, port: number } | undefined
   #closed: Promise<void> | undefined
+  /** The name to look up again now and then. */
+  readonly #name: string | undefined
+  /** When something came from the forward address last, or its name was looked up. */
+  #confirmedAt = 0
 
   constructor (options: UdpPortOptions) {
     this.#options = options
+    const { forward } = options
+    this.#name = forward !== undefined && isIP(forward.host) === 0 ? forward.host : undefined
     this.#socket = createUdpSocket(isIP(options.listen.host) === 6 ? 6 : 4)
   }
 
@@ -44,6 +53,7 @@ export class UdpPort {
     if (forward !== undefined) {
       const { address } = await lookup(forward.host, isIP(listen.host))
       this.#destination = { address, port: forward.port }
+      this.#confirmedAt = performance.now()
     }
     const listening = once(socket, 'listening')
     socket.bind({ address: listen.host, port: listen.port, exclusive: true })
@@ -59,6 +69,7 @@ export class UdpPort {
   send (datagram: Buffer): void {
     if (this.#destination === undefined) return this.#options.onDrop('no-return-address')
     if (isSendQueueFull(this.#socket)) return this.#options.onDrop('udp-queue-full')
+    if (this.#name !== undefined) this.#lookUpAgain()
     const { address, port } = this.#destination
     this.#socket.send(datagram, port, address, (error) => {
       if (error === null) this.#options.onSent()
@@ -72,7 +83,20 @@ export class UdpPort {
     return this.#closed
   }
 
+  /** A container that was started again may have another address: nothing comes from the old one any more. */
+  #lookUpAgain (): void {
+    const now = performance.now()
+    if (now - this.#confirmedAt < LOOKUP_MS) return
+    this.#confirmedAt = now
+    const { listen, forward } = this.#options
+    lookup(this.#name!, isIP(listen.host)).then(
+      ({ address }) => { this.#destination = { address, port: forward!.port } },
+      () => {} // the old address stays, and the next lookup is not far
+    )
+  }
+
   #receive (datagram: Buffer, { address, port }: RemoteInfo): void {
+    if (this.#name !== undefined && address === this.#destination?.address) this.#confirmedAt = performance.now()
     if (!isLoopback(address) && !(this.#options.forward !== undefined && address === this.#destination?.address)) {
       return this.#options.onDrop('not-loopback')
     }

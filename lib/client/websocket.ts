@@ -20,6 +20,8 @@ import type { ConnectionEnd } from './relay-connection.ts'
 export interface ConnectionSink extends DatagramSink {
   /** An answer is owed; only the latest is. */
   owePong: (frame: Buffer) => void
+  /** A ping of this side was answered. */
+  ponged: () => void
   /** The other side has closed, and gets `finalBytes` in answer. */
   ended: (end: ConnectionEnd, finalBytes: Buffer) => void
 }
@@ -101,6 +103,7 @@ class WebSocketDecoder implements Decoder {
         else if (message.length > 0 && this.#fault === undefined) sink.datagram(message, 0, 0, message.length, false)
       })
       .on('ping', (payload: Buffer) => sink.owePong(controlFrame(PONG, payload)))
+      .on('pong', () => sink.ponged())
       .on('conclude', (code: number, reason: Buffer) => {
         const answer = code === NO_STATUS ? controlFrame(CLOSE, Buffer.alloc(0)) : closeFrame(code, '')
         sink.ended(endOf(code, printable(reason.toString())), answer)

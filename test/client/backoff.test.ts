@@ -23,3 +23,35 @@ t.test('begins again after a reset', async (t) => {
   backoff.reset()
   t.ok(backoff.next() <= 500)
 })
+
+t.test('while the relay is down, the wait is 0.5 s and a tenth of the outage at most', async (t) => {
+  const time = { now: 1000 }
+  t.intercept(performance, 'now', { value: () => time.now })
+  for (const [outage, longest] of [[0, 500], [2000, 700], [20_000, 2500], [155_000, 16_000], [10_000_000, 16_000]] as const) {
+    const backoff = new Backoff()
+    time.now = 1000
+    backoff.next('down')
+    time.now += outage
+    const waits = Array.from({ length: 200 }, () => backoff.next('down'))
+    t.ok(waits.every((wait) => wait >= longest / 2 && wait <= longest), `${outage} ms: from ${Math.min(...waits)} to ${Math.max(...waits)} ms`)
+    t.ok(new Set(waits).size > 20, 'the waits differ')
+  }
+})
+
+t.test('what a failed attempt took is part of the wait while the relay is down', async (t) => {
+  const time = { now: 1000 }
+  t.intercept(performance, 'now', { value: () => time.now })
+  const backoff = new Backoff()
+  backoff.next('down')
+  time.now += 100_000
+  t.ok(backoff.next('down', 10_000) <= 500)
+})
+
+t.test('without a network the wait does not grow, and makes no other wait longer', async (t) => {
+  const backoff = new Backoff()
+  for (let attempt = 0; attempt < 100; attempt++) {
+    const wait = backoff.next('no-network')
+    if (wait < 500 || wait > 1000) t.fail(`${wait} ms`)
+  }
+  t.ok(backoff.next('refusing') <= 500)
+})

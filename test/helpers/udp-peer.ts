@@ -34,10 +34,10 @@ export class UdpPeer {
   }
 }
 
-/** A peer bound to an address, 127.0.0.1 if none is given. */
-export async function udpPeer (t: Test, address: string = '127.0.0.1'): Promise<UdpPeer> {
+/** A peer bound to an address, 127.0.0.1 if none is given, and a port, a free one if none is given. */
+export async function udpPeer (t: Test, address: string = '127.0.0.1', port = 0): Promise<UdpPeer> {
   const peer = new UdpPeer(t, address.includes(':') ? 'udp6' : 'udp4')
-  peer.socket.bind(0, address)
+  peer.socket.bind(port, address)
   await once(peer.socket, 'listening')
   return peer
 }

@@ -1,0 +1,77 @@
+import { lookup, type LookupAddress, type LookupOptions } from 'node:dns'
+import { isIP, Socket, type LookupFunction } from 'node:net'
+import type { Duplex } from 'node:stream'
+
+/** A lookup that takes longer than this does not keep the address waiting that worked last, in milliseconds. */
+const SLOW_LOOKUP_MS = 1000
+const MAX_HOSTS = 256
+
+/** The address of each host that a relay answered from last, those used last at the end. */
+const worked = new Map<string, LookupAddress>()
+/** The host that a socket was made for. */
+const hosts = new WeakMap<Duplex, string>()
+/** Lookups that are not over: the system has few threads for them, and each may take long. */
+const pending = new Map<string, Promise<LookupAddress[]>>()
+
+/** Notes which host's address the socket connects to, so that `rememberAddress` knows it. */
+export function dialled<T extends Duplex> (socket: T, host: string): T {
+  if (isIP(host) === 0) hosts.set(socket, host)
+  return socket
+}
+
+/** A relay has answered on this transport: its address is tried again when the name leads nowhere. */
+export function rememberAddress (transport: Duplex): void {
+  const host = hosts.get(transport)
+  if (host === undefined || !(transport instanceof Socket) || transport.remoteAddress === undefined) return
+  const address = transport.remoteAddress.replace(/%.*$/, '')
+  worked.delete(host)
+  worked.set(host, { address, family: isIP(address) })
+  if (worked.size > MAX_HOSTS) worked.delete(worked.keys().next().value!)
+}
+
+/**
+ * Node's `lookup`, with the address that worked last behind those found, or alone when the name is not found or
+ * the resolver takes too long: it may be behind the very tunnel that is down.
+ */
+export const lookupRelay: LookupFunction = (host, options, callback) => {
+  const last = worked.get(host)
+  const fits = last !== undefined && (options.family === undefined || options.family === 0 || familyOf(options) === last.family)
+  const fallback = fits ? last : undefined
+  let timer: NodeJS.Timeout | undefined
+  let isDone = false
+  const done = (error: NodeJS.ErrnoException | null, found: LookupAddress[]) => {
+    if (isDone) return
+    isDone = true
+    clearTimeout(timer)
+    if (error !== null) return callback(error, options.all === true ? [] : '')
+    if (options.all === true) callback(null, found)
+    else callback(null, found[0]!.address, found[0]!.family)
+  }
+  if (fallback !== undefined) timer = setTimeout(() => done(null, [fallback]), SLOW_LOOKUP_MS)
+  lookupOnce(host, options).then((found) => {
+    const isNew = fallback !== undefined && found.every(({ address }) => address !== fallback.address)
+    done(null, isNew ? [...found, fallback] : found)
+  }, (error) => {
+    if (fallback === undefined) done(error, [])
+    else done(null, [fallback])
+  })
+}
+
+function lookupOnce (host: string, options: LookupOptions): Promise<LookupAddress[]> {
+  const key = `${host} ${options.family ?? 0} ${options.hints ?? 0}`
+  const running = pending.get(key)
+  if (running !== undefined) return running
+  const started = new Promise<LookupAddress[]>((resolve, reject) => {
+    lookup(host, { ...options, all: true }, (error, found) => {
+      pending.delete(key)
+      if (error === null) resolve(found)
+      else reject(error)
+    })
+  })
+  pending.set(key, started)
+  return started
+}
+
+function familyOf ({ family }: LookupOptions): number {
+  return Number(String(family).replace('IPv', ''))
+}
