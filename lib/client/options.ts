@@ -98,7 +98,10 @@ export interface DatagramOptions extends TransportOptions {
   framings?: readonly DatagramFraming[]
   /** Received datagrams above this many bytes are skipped and counted: 1 to 65535, default 65535. */
   maxPacketSize?: number
-  /** Idle time after which a keepalive is sent, give or take a tenth: 1 to 2147483647 ms, default 25000. */
+  /**
+   * Idle time after which a keepalive is sent, give or take a tenth: 1 to 2147483647 ms, default 25000. With `wg` it is a ping,
+   * and one is sent as well when something was sent and nothing came back for 2 s: without an answer within 3 s the tunnel is `lost`.
+   */
   keepaliveInterval?: number
   /** Time without a byte from the relay after which the tunnel is closed: more than `keepaliveInterval`, default 75000 ms. */
   keepaliveTimeout?: number

@@ -22,7 +22,7 @@ const NOTICES_AT_ONCE = 5
 /**
  * Why a connection ended: a reason that one side gave (see `CloseReason`), or
  * - `closed`: this side called `close()`
- * - `lost`: it ended without a word, or with a network error
+ * - `lost`: it ended without a word, or with a network error; a ping was not answered; or the local address is gone
  * - `unknown`: the relay gave a reason that this version has no name for
  */
 export type ConnectionEndReason = CloseReason | 'closed' | 'lost' | 'unknown'

@@ -107,6 +107,14 @@ t.test('HTTP/2 has to be asked for', async (t) => {
   t.same(options(['--http2']), { url: 'https://relay.example.com/', protocol: 'auto', httpVersion: 2 })
 })
 
+t.test('the keepalive is in seconds, and the timeout no shorter than by default', async (t) => {
+  t.match(options(['--keepalive', '10']), { keepaliveInterval: 10_000, keepaliveTimeout: 75_000 })
+  t.match(options(['--keepalive', '100']), { keepaliveInterval: 100_000, keepaliveTimeout: 300_000 })
+  for (const value of ['0', '3601', '10s', '1.5', '']) {
+    t.throws(() => options(['--keepalive', value]), { message: `--keepalive takes whole seconds from 1 to 3600, such as 10, not ${value}` })
+  }
+})
+
 t.test('metrics are served where it says, on a loopback address', async (t) => {
   const metrics = (value: string) => parseCommand(['connect', 'https://relay.example.com/', '--metrics', value], {})
   t.match(metrics('127.0.0.1:9101'), { metrics: { host: '127.0.0.1', port: 9101 } })

@@ -31,6 +31,12 @@ t.test('tells each event in one line', async (t) => {
   ])
 })
 
+t.test('suggests a keepalive when silent connections are cut', async (t) => {
+  const { sidecar, lines } = reported(t)
+  sidecar.emit('lost', { reason: 'lost', text: '', retryIn: 0, cutAfterSilence: 15_030 })
+  t.equal(lines[1], 'The last three connections were cut after 15 s of silence: try --keepalive 10')
+})
+
 t.test('repeats the same failure only every 16 s, or after a connection', async (t) => {
   const time = { now: 100_000 }
   t.intercept(performance, 'now', { value: () => time.now })
