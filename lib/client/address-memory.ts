@@ -1,4 +1,4 @@
-import { lookup, type LookupAddress, type LookupOptions } from 'node:dns'
+import dns, { type LookupAddress, type LookupOptions } from 'node:dns'
 import { isIP, Socket, type LookupFunction } from 'node:net'
 import type { Duplex } from 'node:stream'
 
@@ -62,7 +62,7 @@ function lookupOnce (host: string, options: LookupOptions): Promise<LookupAddres
   const running = pending.get(key)
   if (running !== undefined) return running
   const started = new Promise<LookupAddress[]>((resolve, reject) => {
-    lookup(host, { ...options, all: true }, (error, found) => {
+    dns.lookup(host, { ...options, all: true }, (error, found) => {
       pending.delete(key)
       if (error === null) resolve(found)
       else reject(error)
