@@ -108,16 +108,17 @@ const skip = missingForNamespaces(['dnsmasq']) ?? false
 
 t.test('a sidecar on a network that changes', { skip, jobs: long ? 7 : 4 }, async (t) => {
   t.setTimeout(long ? 600_000 : 100_000)
+  // Copied for each test, as tap writes to them.
   const options = { timeout: long ? 500_000 : 60_000 }
   const onlyLong = { ...options, skip: !long && 'with SPANZA_LONG=1 only: npm run test:network' }
 
-  t.test('the address moves to another interface', options, async (t) => {
+  t.test('the address moves to another interface', { ...options }, async (t) => {
     const setup = await Setup.create(t)
     await setup.move()
     await setup.isBack('another address')
   })
 
-  t.test('the route goes, and comes back', options, async (t) => {
+  t.test('the route goes, and comes back', { ...options }, async (t) => {
     const setup = await Setup.create(t)
     await ip(setup.host, 'route del 10.97.0.1')
     await sleep(long ? 30 : 7)
@@ -125,7 +126,7 @@ t.test('a sidecar on a network that changes', { skip, jobs: long ? 7 : 4 }, asyn
     await setup.isBack('the route is there again')
   })
 
-  t.test('the process is suspended, and wakes up in another network', onlyLong, async (t) => {
+  t.test('the process is suspended, and wakes up in another network', { ...onlyLong }, async (t) => {
     const setup = await Setup.create(t)
     setup.sidecar.child.kill('SIGSTOP')
     await setup.move()
@@ -134,7 +135,7 @@ t.test('a sidecar on a network that changes', { skip, jobs: long ? 7 : 4 }, asyn
     await setup.isBack('resumed')
   })
 
-  t.test('the process is suspended, and its connection is forgotten on the way', options, async (t) => {
+  t.test('the process is suspended, and its connection is forgotten on the way', { ...options }, async (t) => {
     const setup = await Setup.create(t)
     // What a NAT that has forgotten the connection does, without a reset: the new one has another address.
     await ip(setup.far, 'route add blackhole 10.98.1.2/32')
@@ -146,7 +147,7 @@ t.test('a sidecar on a network that changes', { skip, jobs: long ? 7 : 4 }, asyn
     await setup.isBack('resumed')
   })
 
-  t.test('a black hole on the way, and a path by another address at once', onlyLong, async (t) => {
+  t.test('a black hole on the way, and a path by another address at once', { ...onlyLong }, async (t) => {
     const setup = await Setup.create(t)
     await ip(setup.host, 'address add 10.98.2.2/30 dev up2')
     await ip(setup.host, 'route replace 10.97.0.1 via 10.98.2.1')
@@ -154,7 +155,7 @@ t.test('a sidecar on a network that changes', { skip, jobs: long ? 7 : 4 }, asyn
     await setup.isBack('black hole', 6500)
   })
 
-  t.test('a black hole on the way that closes', onlyLong, async (t) => {
+  t.test('a black hole on the way that closes', { ...onlyLong }, async (t) => {
     const setup = await Setup.create(t)
     await ip(setup.far, 'route add blackhole 10.98.1.2/32')
     await sleep(long ? 30 : 7)
@@ -162,7 +163,7 @@ t.test('a sidecar on a network that changes', { skip, jobs: long ? 7 : 4 }, asyn
     await setup.isBack('the hole is closed', 4500)
   })
 
-  t.test('the resolver goes, then the connection', options, async (t) => {
+  t.test('the resolver goes, then the connection', { ...options }, async (t) => {
     const setup = await Setup.create(t, `http://relay.example:${PORT}/echo`)
     await setup.dns!.stop('SIGKILL')
     await setup.relay.stop('SIGKILL')
