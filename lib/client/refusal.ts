@@ -8,6 +8,8 @@ import { shown } from './answer.ts'
 const REFUSAL_BODY_LIMIT = 16 * 1024
 
 const MAX_TEXT_LENGTH = 500
+/** Of each part of a message. */
+const MAX_WORDS_LENGTH = 256
 
 /** Who answered: `relay`, or something `between` this side and the relay, which may be gone at the next attempt. */
 export type AnsweredBy = 'relay' | 'between'
@@ -58,9 +60,9 @@ export function refusalOf ({ statusCode = 0, statusMessage, headers }: Refusal, 
   const answeredBy = isRelays && !lostUpgrade ? 'relay' : 'between'
   const words = message ?? (statusMessage || STATUS_CODES[statusCode] || 'no further words')
   const text = [
-    code === undefined ? '' : `${code}, `,
-    printable(words, MAX_TEXT_LENGTH),
-    headers.location === undefined ? '' : `, to ${printable(headers.location, MAX_TEXT_LENGTH)}`,
+    code === undefined ? '' : `${printable(code, MAX_WORDS_LENGTH)}, `,
+    printable(words, MAX_WORDS_LENGTH),
+    headers.location === undefined ? '' : `, to ${printable(headers.location, MAX_WORDS_LENGTH)}`,
     answeredBy === 'relay' || headers['server'] === undefined ? '' : `, Server: ${shown(headers['server'])}`,
     lostUpgrade ? RECIPE : answeredBy === 'relay' ? '' : guessOf(statusCode, body)
   ].join('')

@@ -178,7 +178,7 @@ export function readNotice (chunk: Buffer, start: number, end: number): { code: 
   if (end - start < CODE_LENGTH) return undefined
   const textAt = start + CODE_LENGTH
   const text = chunk.toString('utf8', textAt, Math.min(end, textAt + NOTICE_TEXT_MAX_LENGTH))
-  return { code: chunk.readUInt16BE(start), text: printable(text) }
+  return { code: chunk.readUInt16BE(start), text: printable(text, NOTICE_TEXT_MAX_LENGTH) }
 }
 
 /** Reads the payload of a drain frame: after how many milliseconds to connect anew. */

@@ -15,7 +15,7 @@ const KEY = 'dGhlIHNhbXBsZSBub25jZQ=='
 /** The example of section 1.3. */
 const ACCEPT = 's3pPLMBiTxaQ9kYGzzhZRbK+xOo='
 
-/** A 101 with these headers and no others, behind which the WebSocket is open. */
+/** A 101 with these headers, that of the largest datagram, and no others, behind which the WebSocket is open. */
 function opened (headers: Record<string, string> = {}, accept = ACCEPT): Expected {
   return async ({ t, client }) => {
     const answer = await client.head()
@@ -23,7 +23,8 @@ function opened (headers: Record<string, string> = {}, accept = ACCEPT): Expecte
     const { upgrade, connection, ...others } = answer.headers
     t.equal(upgrade, 'websocket')
     t.equal(connection, 'Upgrade')
-    t.same(others, { 'sec-websocket-accept': accept, ...headers })
+    const isStream = headers['sec-websocket-protocol'] === 'spanza.raw.v1'
+    t.same(others, { 'sec-websocket-accept': accept, ...(isStream ? {} : { 'spanza-max-packet': '65535' }), ...headers })
     await client.send(frame(opcodes.PING, 'hello', { mask: Buffer.alloc(4) }))
     t.equal((await client.read(7)).toString('latin1'), '\x8a\x05hello', 'and frames are understood')
     client.socket.destroy()

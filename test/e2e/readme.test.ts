@@ -27,7 +27,7 @@ t.test('the packed package runs the example of the README', async (t) => {
   const files: string[] = packed.files.map((file: { path: string }) => file.path)
 
   t.test('holds only what users need', async (t) => {
-    t.same(files.filter((path) => !path.startsWith('dist/')).sort(), ['LICENSE', 'README.md', 'package.json'])
+    t.same(files.filter((path) => !/^(?:dist\/|docs\/[\w-]+\.md$)/.test(path)).sort(), ['CHANGELOG.md', 'LICENSE', 'README.md', 'package.json'])
     for (const path of ['dist/index.js', 'dist/index.d.ts', 'dist/client/index.js', 'dist/client/index.d.ts', 'dist/cli/spanza.js', 'dist/metrics.js', 'dist/admin/index.js', 'dist/admin/page/index.html']) {
       t.ok(files.includes(path), path)
     }

@@ -59,7 +59,7 @@ t.test('the headers of hooks are in the answer, but for those that belong to the
     onRequest: async (_request, reply) => { reply.headers({ 'x-hook': ['one', 'two'], 'sec-websocket-accept': 'mine', 'sec-websocket-protocol': 'mine', connection: 'close', 'content-length': 5 }) }
   })
   const { head } = await askForUpgrade(t, app, '/relay', { headers: webSocketHeaders })
-  t.equal(head, 'HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nx-hook: one\r\nx-hook: two\r\n\r\n')
+  t.equal(head, 'HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSpanza-Max-Packet: 2048\r\nx-hook: one\r\nx-hook: two\r\n\r\n')
 })
 
 t.test('what verifyClient of @fastify/websocket refuses is answered by it, and counted', async (t) => {
