@@ -3,7 +3,7 @@ import type { Duplex } from 'node:stream'
 import { errors } from '../errors.ts'
 import { readHubOptions, type HubOptions } from '../options.ts'
 import { printable } from '../printable.ts'
-import { rateLimit, TokenBucket } from '../token-bucket.ts'
+import { rateLimit, type TokenBucket } from '../token-bucket.ts'
 import { Clock } from './clock.ts'
 import { countUp, createCounters, type Counters } from './counters.ts'
 import { publish } from './diagnostics.ts'
@@ -11,6 +11,7 @@ import type { HandshakeFaultInfo } from './handshake-record.ts'
 import { faultText } from './handshake-words.ts'
 import { observe } from './histogram.ts'
 import { LogLimit } from './log-limit.ts'
+import { Mac1Budget } from './mac1-budget.ts'
 import { PacketChannel } from './packet-channel.ts'
 import { PacketPeer } from './packet-peer.ts'
 import { StreamChannel } from './stream-channel.ts'
@@ -20,7 +21,6 @@ import type { Admitted, ChannelKey, DetachReason, HttpVersion, HubContext, Peer,
 const MAX_TICK_MS = 1000
 /** A deadline is met with this precision, as a part of it. */
 const TICKS_PER_DEADLINE = 5
-const MAC1_TESTS_PER_SECOND = 20_000
 /** Of all peers together; each has limits of its own. */
 const HANDSHAKE_LINES_PER_SECOND = 2
 
@@ -114,7 +114,7 @@ export class RelayHub extends EventEmitter<HubEvents> {
   readonly #channels = new Map<string, Channel>()
   /** How many peers each client has, by `Admitted.client`. */
   readonly #peersByClient = new Map<string, number>()
-  readonly #mac1Tests: TokenBucket
+  readonly #mac1Budget: Mac1Budget
   readonly #handshakeLines: TokenBucket
   #suppressedHandshakeLines = 0
   readonly #clock: Clock
@@ -136,7 +136,7 @@ export class RelayHub extends EventEmitter<HubEvents> {
     this.#requestIdLabel = requestIdLabel
     this.#refusedConnections = refusedConnections
     this.#clock = new Clock(tickLength(this.#options))
-    this.#mac1Tests = new TokenBucket(MAC1_TESTS_PER_SECOND, MAC1_TESTS_PER_SECOND, this.#clock.now)
+    this.#mac1Budget = new Mac1Budget(this.#clock.now)
     this.#handshakeLines = rateLimit(HANDSHAKE_LINES_PER_SECOND, this.#clock.now)
     this.#context = {
       options: this.#options,
@@ -310,7 +310,7 @@ export class RelayHub extends EventEmitter<HubEvents> {
   }
 
   #membersOf (kind: ChannelKey['kind']): Channel['members'] {
-    if (kind === 'packet') return new PacketChannel(this.#context, this.#mac1Tests)
+    if (kind === 'packet') return new PacketChannel(this.#context, this.#mac1Budget)
     return kind === 'stream' ? new StreamChannel(this.#context) : new TargetChannel(this.#context)
   }
 
@@ -401,6 +401,7 @@ export class RelayHub extends EventEmitter<HubEvents> {
 
   #sweep (): void {
     this.#clock.tick()
+    this.#mac1Budget.sweep(this.#clock.now)
     for (const [id, { members, handshakes }] of this.#channels) {
       members.sweep()
       // A channel that is left and joined again and again keeps its rate.

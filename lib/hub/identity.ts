@@ -14,7 +14,7 @@ const MAX_PARTNERS = 4
  * a client that comes back with the same id finds its WireGuard sessions as they were.
  */
 export class Identity {
-  id: string
+  readonly id: string
   /** Whether the id was given, not random. */
   readonly isStable: boolean
   readonly publicKey: Buffer | undefined

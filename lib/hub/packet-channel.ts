@@ -10,6 +10,7 @@ import type { HandshakeFault } from './handshake-record.ts'
 import { noticeText } from './handshake-words.ts'
 import { Identity } from './identity.ts'
 import { isAddressedTo } from './mac1.ts'
+import type { Mac1Budget } from './mac1-budget.ts'
 import type { PacketPeer, PacketRouter } from './packet-peer.ts'
 import type { Admitted, HubContext } from './peer.ts'
 import { ReplacementLimit } from './replacement-limit.ts'
@@ -18,14 +19,11 @@ import { rateLimit, type TokenBucket } from '../token-bucket.ts'
 
 /** What one channel may test: it must not be able to take the hub's budget from the others. */
 const MAC1_TESTS_PER_SECOND = 2000
-/** An initiation's first tests, which are of the sender's partners, do not count for the hub. */
-const FREE_MAC1_TESTS = 4
 
 /** A channel whose peers exchange datagrams, routed by what WireGuard's messages show without a key. */
 export class PacketChannel implements PacketRouter {
   readonly #hub: HubContext
-  /** All initiations of the hub together have one budget of mac1 tests. */
-  readonly #hubMac1Tests: TokenBucket
+  readonly #mac1Budget: Pick<Mac1Budget, 'take'>
   readonly #mac1Tests: TokenBucket
   readonly #identities = new Map<string, Identity>()
   readonly #byPublicKey = new Map<string, Identity>()
@@ -35,9 +33,9 @@ export class PacketChannel implements PacketRouter {
   readonly #gathered: SendQueue[] = []
   #attached = 0
 
-  constructor (hub: HubContext, hubMac1Tests: TokenBucket) {
+  constructor (hub: HubContext, mac1Budget: Pick<Mac1Budget, 'take'>) {
     this.#hub = hub
-    this.#hubMac1Tests = hubMac1Tests
+    this.#mac1Budget = mac1Budget
     this.#mac1Tests = rateLimit(MAC1_TESTS_PER_SECOND, hub.clock.now)
   }
 
@@ -161,7 +159,7 @@ export class PacketChannel implements PacketRouter {
     const sender = from.identity!
     const { clock, counters } = this.#hub
     if (!sender.mayInitiate(clock.now)) return this.#dropInitiation(from, 'initiation-rate')
-    const found = this.#findResponder(sender, chunk, start)
+    const found = this.#findResponder(from, chunk, start)
     if (found === 'over-budget') return this.#dropInitiation(from, 'mac1-budget')
     const responders = found === undefined ? this.#keylessBut(sender) : [found]
     if (responders.length === 0) {
@@ -240,15 +238,16 @@ export class PacketChannel implements PacketRouter {
   }
 
   /** The identity whose public key the initiation was made for; undefined when it is none of the known keys. */
-  #findResponder (sender: Identity, chunk: Buffer, start: number): Identity | undefined | 'over-budget' {
+  #findResponder (from: PacketPeer, chunk: Buffer, start: number): Identity | undefined | 'over-budget' {
+    const sender = from.identity!
+    const { client } = from.admitted
     const { now } = this.#hub.clock
     const tested = new Set<Identity>([sender])
     for (const group of [sender.partners, this.#byPublicKey.values()]) {
       for (const candidate of group) {
         const key = candidate.mac1Key
         if (key === undefined || candidate.isRemoved || tested.has(candidate)) continue
-        const isFree = tested.size <= FREE_MAC1_TESTS
-        if (!sender.mayTestMac1(now) || !this.#mac1Tests.take(now) || (!isFree && !this.#hubMac1Tests.take(now))) return 'over-budget'
+        if (!sender.mayTestMac1(now) || !this.#mac1Tests.take(now) || !this.#mac1Budget.take(client, now)) return 'over-budget'
         if (isAddressedTo(key, chunk, start)) return candidate
         tested.add(candidate)
       }
@@ -277,20 +276,15 @@ export class PacketChannel implements PacketRouter {
   }
 
   /**
-   * The identity that `peer` takes on: the one that holds its public key keeps its sessions, also under a new id;
-   * else the one with its id. One that comes with another key is somebody new: what led to the old one is void.
+   * The identity that `peer` takes on: the one it had, sessions included, where both id and public key are the same. Who comes
+   * with one of them only is somebody new, and what led to the old one is void.
    */
   #identityFor (peer: PacketPeer): Identity {
     const { admitted } = peer
-    const [known, ...others] = this.#identitiesReplacedBy(admitted)
-    for (const other of others) this.#remove(other)
-    if (known !== undefined && keyName(known.publicKey) === keyName(admitted.publicKey)) {
-      this.#unlist(known)
-      known.id = peer.id
-      this.#list(known)
-      return known
+    for (const known of this.#identitiesReplacedBy(admitted)) {
+      if (known.id === admitted.id && keyName(known.publicKey) === keyName(admitted.publicKey)) return known
+      this.#remove(known)
     }
-    if (known !== undefined) this.#remove(known)
     const identity = new Identity(peer.id, admitted.id !== undefined, admitted.publicKey)
     this.#list(identity)
     return identity

@@ -32,6 +32,8 @@ export abstract class PacketPeer extends Peer implements QueueOwner {
   #bytesTaken = 0
   /** Made with the first drop. */
   #dropsByReason: Partial<Record<DropReason, number>> | undefined
+  /** As it was when the peer left. */
+  #sentToAtEnd: PeerInfo['sentTo'] | undefined
 
   /** @param encoding what the tunnel takes */
   constructor (admitted: Admitted, encoding: Encoding, tunnel: Duplex, router: PacketRouter, hub: HubContext) {
@@ -82,6 +84,8 @@ export abstract class PacketPeer extends Peer implements QueueOwner {
   override close (reason: DetachReason, text: string): void {
     if (this.isDetached) return
     this.isDetached = true
+    // Its identity may go with it.
+    this.#sentToAtEnd = this.#sentTo
     this.router.detach(this)
     this.drop('peer-closed', this.queue.clear())
     this.leave(reason, text)
@@ -92,16 +96,19 @@ export abstract class PacketPeer extends Peer implements QueueOwner {
   protected abstract leave (reason: DetachReason, text: string): void
 
   override info (): PeerInfo {
-    const sentTo = [...this.identity?.sessions.traffic() ?? []].map(([{ id }, bytes]) => ({ id, bytes }))
     const record = this.identity?.handshakes
     return {
       ...super.info(),
-      sentTo,
+      sentTo: this.#sentToAtEnd ?? this.#sentTo,
       dropsByReason: { ...this.#dropsByReason },
       lastHandshake: record?.last && { id: record.last.id, at: new Date(record.last.at) },
       handshakes: record?.handshakes() ?? [],
       handshakeFaults: record?.faults(this.hub.clock.now) ?? []
     }
+  }
+
+  get #sentTo (): PeerInfo['sentTo'] {
+    return [...this.identity?.sessions.traffic() ?? []].map(([{ id }, bytes]) => ({ id, bytes }))
   }
 
   override sweep (): void {

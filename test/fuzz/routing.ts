@@ -5,11 +5,11 @@ import { len16 } from '../../lib/framing/len16.ts'
 import { wg } from '../../lib/framing/wg.ts'
 import { Clock } from '../../lib/hub/clock.ts'
 import { createCounters } from '../../lib/hub/counters.ts'
+import { Mac1Budget } from '../../lib/hub/mac1-budget.ts'
 import { PacketChannel } from '../../lib/hub/packet-channel.ts'
 import type { PacketPeer } from '../../lib/hub/packet-peer.ts'
 import type { Admitted, HubContext } from '../../lib/hub/peer.ts'
 import { readHubOptions } from '../../lib/options.ts'
-import { TokenBucket } from '../../lib/token-bucket.ts'
 import { frames } from '../helpers/fake-relay.ts'
 import { FakeTunnel } from '../helpers/fake-tunnel.ts'
 import { Sink } from '../helpers/sink.ts'
@@ -135,7 +135,7 @@ class World {
       handshakesFail () {},
       handshakesSucceed () {}
     }
-    const budget = new TokenBucket(20_000, 20_000, 0)
+    const budget = new Mac1Budget(0)
     this.#channels = [new PacketChannel(hub, budget), new PacketChannel(hub, budget)]
   }
 

@@ -19,6 +19,8 @@ export interface TunnelOptions {
   id?: string
   key?: Buffer
   context?: string
+  /** The address it is opened from; default: 127.0.0.1. */
+  from?: string
   /** Whether what comes is read; default: true. */
   reads?: boolean
 }
@@ -116,9 +118,9 @@ export interface Refusal {
 
 /** Asks for a tunnel. @returns it, or how it was refused */
 export async function askForTunnel (t: Test, app: FastifyInstance, options: TunnelOptions = {}): Promise<Tunnel | Refusal> {
-  const { path = '/relay/home', framing = 'wg', protocol, id, key, context, reads = true } = options
+  const { path = '/relay/home', framing = 'wg', protocol, id, key, context, from, reads = true } = options
   const { port } = app.server.address() as AddressInfo
-  const socket = connect({ port, host: '127.0.0.1', noDelay: true, allowHalfOpen: framing === 'raw' })
+  const socket = connect({ port, host: '127.0.0.1', noDelay: true, allowHalfOpen: framing === 'raw', localAddress: from })
   t.teardown(() => socket.destroy())
   const headers: Record<string, string> = {}
   if (protocol !== undefined) headers.Upgrade = protocol

@@ -10,7 +10,6 @@ t.test('one channel cannot take the tests of mac1 away from the others', async (
   const app = await startRelay(t)
   const hostile: Tunnel[] = []
   for (let i = 0; i < KEYS; i++) hostile.push(await openTunnel(t, app, { path: '/relay/hostile', key: publicKey() }))
-  // More keys than the tests that are free.
   const keys = Array.from({ length: 8 }, publicKey)
   const others: Tunnel[] = []
   for (const key of keys) others.push(await openTunnel(t, app, { path: '/relay/other', key }))
@@ -28,4 +27,24 @@ t.test('one channel cannot take the tests of mac1 away from the others', async (
   }
   t.equal(drops, 0, 'drops')
   t.equal(last.take().length, 5, 'initiations in the other channel')
+})
+
+t.test('one client cannot take them away from the others, however many channels and peers it has', async (t) => {
+  const app = await startRelay(t, { maxClientPeers: 1000 })
+  const hostile: Tunnel[] = []
+  for (let i = 0; i < 120; i++) hostile.push(await openTunnel(t, app, { path: `/relay/hostile-${i % 4}`, key: publicKey() }))
+  const keys = Array.from({ length: 8 }, publicKey)
+  const others: Tunnel[] = []
+  for (const key of keys) others.push(await openTunnel(t, app, { path: '/relay/other', key, from: '127.0.0.2' }))
+  const last = others.at(-1)!
+
+  // Ten thousand tests for each channel, and more than that are asked for.
+  for (const tunnel of hostile) tunnel.send(...Array.from({ length: 40 }, (_, i) => initiation(i)))
+  await settle(...hostile)
+  const before = app.relayHub.stats().drops['mac1-budget']
+  t.ok(before > 0)
+  others[0]!.send(initiation(1, keys.at(-1)))
+  await settle(others[0]!, last)
+  t.equal(app.relayHub.stats().drops['mac1-budget'], before)
+  t.equal(last.take().length, 1, 'initiations in the channel of another client')
 })

@@ -8,7 +8,6 @@ import { faultText } from '../../lib/hub/handshake-words.ts'
 import { PacketChannel } from '../../lib/hub/packet-channel.ts'
 import type { PacketPeer } from '../../lib/hub/packet-peer.ts'
 import { readHubOptions } from '../../lib/options.ts'
-import { TokenBucket } from '../../lib/token-bucket.ts'
 import { FakeTunnel } from '../helpers/fake-tunnel.ts'
 import { frames } from '../helpers/fake-relay.ts'
 import { decode } from '../helpers/sink.ts'
@@ -29,7 +28,7 @@ class World {
   #index = 0
 
   constructor ({ mac1Tests = 20_000 } = {}) {
-    this.#budget = new TokenBucket(mac1Tests, mac1Tests, 0)
+    this.#budget = { take: () => true }
   }
 
   join (id: string | undefined, { key, channel = 'home', framing = wg }: { key?: Buffer, channel?: string, framing?: typeof wg } = {}): Seat {

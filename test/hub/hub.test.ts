@@ -209,6 +209,27 @@ t.test('each peer is shown with what it has sent to whom', async (t) => {
   })
 })
 
+t.test('a peer that leaves is told with what it has sent to whom, whether its id was given or not', async (t) => {
+  const app = await startRelay(t)
+  const { left } = watch(app)
+  const [a, b] = [await openTunnel(t, app, { id: 'a' }), await openTunnel(t, app)]
+  a.send(initiation(1))
+  await b.datagrams.next()
+  b.send(response(2, 1))
+  await a.datagrams.next()
+  a.send(transportData(2, 100))
+  b.send(transportData(1, 64))
+  await settle(a, b)
+  const id = app.relayHub.peers().find((peer) => peer.id !== 'a')!.id
+  b.socket.end()
+  await until(() => left.length === 1)
+  t.same(left[0]![0].sentTo, [{ id: 'a', bytes: 64 }])
+  t.same(app.relayHub.peers()[0]!.sentTo, [{ id, bytes: 100 }])
+  a.socket.end()
+  await until(() => left.length === 2)
+  t.match(left[1]![0], { id: 'a' })
+})
+
 t.test('the counters that are given out are a copy', async (t) => {
   const app = await startRelay(t)
   const stats = app.relayHub.stats()

@@ -8,7 +8,6 @@ import { Clock } from '../../lib/hub/clock.ts'
 import { createCounters } from '../../lib/hub/counters.ts'
 import { PacketChannel } from '../../lib/hub/packet-channel.ts'
 import { readHubOptions } from '../../lib/options.ts'
-import { TokenBucket } from '../../lib/token-bucket.ts'
 import { FakeTunnel } from '../helpers/fake-tunnel.ts'
 import { frames } from '../helpers/fake-relay.ts'
 import { detached, startRelay } from '../helpers/relay.ts'
@@ -188,28 +187,28 @@ t.test('the tests of mac1 have a budget for each sender', async (t) => {
 })
 
 t.test('a partner is found first, whatever the number of keys', async (t) => {
-  const { join, counters } = unitChannel({ mac1Tests: 5 })
+  const { join, counters } = unitChannel({ mac1Tests: 9 + 3 + 1 })
   const keys = Array.from({ length: 10 }, () => publicKey())
   const [a, ...others] = keys.map((key) => join(wg, { id: key.toString('hex'), key }))
   await a!.receive(initiation(1, keys.at(-1)))
-  t.equal(counters.initiations.unicast, 1, 'nine tests, five of them from the budget of the hub, which is empty now')
+  t.equal(counters.initiations.unicast, 1, 'nine tests')
   await others.at(-1)!.receive(response(2, 1))
   t.equal(counters.drops['no-pending'], 0)
   for (const index of [3, 4, 5]) await a!.receive(initiation(index, keys.at(-1)))
-  t.equal(counters.initiations.unicast, 4)
+  t.equal(counters.initiations.unicast, 4, 'one test each')
   await a!.receive(initiation(6, keys.at(-2)))
   t.equal(counters.drops['mac1-budget'], 1)
 })
 
-t.test('the tests of mac1 have a budget for the hub, but for the first few of an initiation', async (t) => {
-  const { join, counters } = unitChannel({ mac1Tests: 3 })
+t.test('each test of mac1 counts for the hub, those of partners as well', async (t) => {
+  const { join, counters } = unitChannel({ mac1Tests: 5 + 2 })
   const keys = Array.from({ length: 6 }, () => publicKey())
-  const [a] = keys.map((key) => join(wg, { id: key.toString('hex'), key }))
-  for (let index = 0; index < 4; index++) await a!.receive(initiation(index, keys[5]))
+  const [a, ...others] = keys.map((key) => join(wg, { id: key.toString('hex'), key }))
+  await a!.receive(initiation(0, keys[5]))
+  await others.at(-1)!.receive(response(1, 0))
+  for (let index = 2; index < 5; index++) await a!.receive(initiation(index, keys[5]))
   t.equal(counters.initiations.unicast, 3)
   t.equal(counters.drops['mac1-budget'], 1)
-  await a!.receive(initiation(4, keys[1]))
-  t.equal(counters.initiations.unicast, 4)
 })
 
 t.test('who comes back with the same id finds its rates as used as they were', async (t) => {
@@ -440,7 +439,7 @@ t.test('a public key is an id', async (t) => {
   t.same(await send(a, [message], [again, c]), [[message], []])
 })
 
-t.test('the same key under another id replaces the older tunnel and keeps its sessions', async (t) => {
+t.test('the same key under another id replaces the older tunnel, and has none of its sessions', async (t) => {
   const app = await startRelay(t)
   const keyB = publicKey()
   const [a, b, c] = await openAll(t, app, [{ id: 'a' }, { id: 'b', key: keyB }, { id: 'c' }]) as [Tunnel, Tunnel, Tunnel]
@@ -450,9 +449,13 @@ t.test('the same key under another id replaces the older tunnel and keeps its se
   await b.closed
   t.match(b.closing, { code: 3 })
   t.same(app.relayHub.peers().map(({ id }) => id).sort(), ['a', 'c', 'other'])
-  const [toB, toA, second] = [transportData(2), transportData(1), initiation(3, keyB)]
-  t.same(await send(a, [toB, second], [renamed, c]), [[toB, second], []])
-  t.same((await send(renamed, [toA], [a, c])).map((datagrams) => datagrams.at(-1)), [toA, undefined])
+  t.same(await send(a, [transportData(2)], [renamed, c]), [[], []])
+  t.same(await send(renamed, [transportData(1)], [a, c]), [[], []])
+  t.same(drops(app), { 'no-session': 2 })
+  const [second, answer, data] = [initiation(3, keyB), response(4, 3), transportData(4)]
+  t.same(await send(a, [second], [renamed, c]), [[second], []])
+  t.same((await send(renamed, [answer], [a, c])).map((datagrams) => datagrams.at(-1)), [answer, undefined])
+  t.same(await send(a, [data], [renamed, c]), [[data], []])
 })
 
 t.test('the same id with another key is somebody new: no old session leads to it or from it', async (t) => {
@@ -473,7 +476,7 @@ t.test('the same id with another key is somebody new: no old session leads to it
   t.same(await send(keyless, [response(4, 3)], [a, c]), [[], []], 'nor does one that gives no key any more')
 })
 
-t.test('one that takes the id of one peer and the key of another replaces both, and has the sessions of the key', async (t) => {
+t.test('one that takes the id of one peer and the key of another replaces both, and has the sessions of neither', async (t) => {
   const app = await startRelay(t)
   const [keyB, keyC] = [publicKey(), publicKey()]
   const [a, b, c] = await openAll(t, app, [{ id: 'a' }, { id: 'b', key: keyB }, { id: 'c', key: keyC }, { id: 'd' }]) as [Tunnel, Tunnel, Tunnel]
@@ -483,8 +486,9 @@ t.test('one that takes the id of one peer and the key of another replaces both, 
   const both = await openTunnel(t, app, { id: 'c', key: keyB })
   await Promise.all([b.closed, c.closed])
   t.same(app.relayHub.peers().map(({ id }) => id), ['a', 'd', 'c'])
-  const message = transportData(2)
-  t.same(await send(a, [transportData(4), message], [both]), [[message]])
+  t.same(await send(a, [transportData(4), transportData(2)], [both]), [[]])
+  const message = initiation(5, keyB)
+  t.same(await send(a, [message], [both]), [[message]])
 })
 
 t.test('only so many are remembered without a tunnel; the oldest is forgotten first', async (t) => {
@@ -540,7 +544,7 @@ t.test('a channel takes so many peers; one that comes back needs no room', async
 function unitChannel ({ mac1Tests = 1000 } = {}) {
   const counters = createCounters()
   const channel = new PacketChannel(
-    { options: readHubOptions({}), clock: new Clock(1000), counters, detached: () => {}, handshakesFail () {}, handshakesSucceed () {} }, new TokenBucket(0, mac1Tests, 0))
+    { options: readHubOptions({}), clock: new Clock(1000), counters, detached: () => {}, handshakesFail () {}, handshakesSucceed () {} }, { take: () => mac1Tests-- > 0 })
   function join (framing: Framing, { id, key }: { id?: string, key?: Buffer } = {}): FakeTunnel {
     const tunnel = new FakeTunnel({ highWaterMark: 65536 })
     channel.attach({

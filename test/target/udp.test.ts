@@ -1,6 +1,7 @@
 import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
 import t, { type Test } from 'tap'
+import { UdpTarget } from '../../lib/target/udp.ts'
 import { CLOSING } from '../../lib/framing/wg.ts'
 import { startApp, testRefusal } from '../helpers/relay-app.ts'
 import { upgradeText } from '../helpers/raw-client.ts'
@@ -67,6 +68,13 @@ t.test('each tunnel has a port of its own, which is closed with it', async (t) =
   socket.close()
   a.send(Buffer.from('still there'))
   t.equal(String(await peer.received.next()), 'still there')
+})
+
+t.test('a target may be closed twice', async (t) => {
+  const { peer } = await startServer(t)
+  const target = await UdpTarget.open({ host: '127.0.0.1', port: peer.socket.address().port }, 1000)
+  target.close()
+  target.close()
 })
 
 t.test('what does not come from the target does not arrive', async (t) => {
