@@ -5,6 +5,9 @@ import { closeCodes, closeWebSocket, limitMessages, onWebSocketEnd, type WebSock
 /** A message is gathered before it is passed on, so its size is what a client can make the relay hold. */
 export const MAX_STREAM_MESSAGE = 1024 * 1024
 
+/** So many messages are handed to the tunnel before it has taken the first of them, however small they are. */
+const MAX_MESSAGES = 16
+
 /**
  * A WebSocket as a byte stream: the bytes of its messages, without their boundaries. RFC 6455 has no half-close (section
  * 1.4): once the client has closed, nothing can be written any more, and writing fails.
@@ -20,6 +23,8 @@ export class WebSocketStream extends Duplex {
   #isAbandoned = false
   /** What broke the connection. */
   #failure = new Error('the connection was closed without a Close frame')
+  /** Messages since the tunnel had taken all. */
+  #messages = 0
   #farewell: { code: number | undefined, reason: string } = { code: closeCodes.normal, reason: '' }
 
   /** @param tunnel what `socket` speaks on */
@@ -38,6 +43,11 @@ export class WebSocketStream extends Duplex {
   /** How the client has closed, once its end of the stream has come. */
   get received (): WebSocketEnd | undefined {
     return this.#received
+  }
+
+  /** Bytes written that the tunnel has not taken yet. */
+  get waiting (): number {
+    return this.writableLength + this.#socket.bufferedAmount
   }
 
   /** Calls back for each sign of life beside messages: answers to `ping`, which come late behind much else, and that the client takes what waits. */
@@ -73,7 +83,9 @@ export class WebSocketStream extends Duplex {
     let waits = false
     this.#socket.send(chunk, { binary: true }, (error) => { if (waits) callback(error) })
     // What is to be compressed waits in ws, and not in the tunnel yet.
-    waits = this.#socket.bufferedAmount > this.#tunnel.writableHighWaterMark
+    const { bufferedAmount } = this.#socket
+    this.#messages = bufferedAmount === 0 ? 0 : this.#messages + 1
+    waits = bufferedAmount > this.#tunnel.writableHighWaterMark || this.#messages >= MAX_MESSAGES
     if (!waits) callback()
   }
 

@@ -18,6 +18,10 @@ interface Handle {
   useUserBuffer: (buffer: Buffer) => void
   /** Of TCP only; returns an error's number, or 0. */
   getpeername?: (result: object) => number
+  /** Bytes that the system has not taken yet. */
+  writeQueueSize?: number
+  /** Of TLS: the connection it is spoken on. */
+  _parent?: Handle
 }
 
 const { write } = Socket.prototype
@@ -63,6 +67,16 @@ export function wasReset (stream: object): boolean {
   if (!isPlain(stream) || stream.writableEnded) return false
   const { getpeername } = handleOf(stream)!
   return getpeername !== undefined && getpeername.call(handleOf(stream), {}) !== 0
+}
+
+/**
+ * How many bytes of what was written wait for the system, the part of a write that it has taken left out: of a socket, and of
+ * the connection below TLS. 0 where that cannot be told.
+ */
+export function writeQueueSize (stream: object): number {
+  if (!isPossible || !(stream instanceof Socket)) return 0
+  const handle = handleOf(stream)
+  return handle?._parent?.writeQueueSize ?? handle?.writeQueueSize ?? 0
 }
 
 function handleOf (socket: Socket): Handle | null {

@@ -9,6 +9,9 @@ import { stagingFor, writeStaged } from './staging.ts'
 /** In what portions datagrams wait, and are handed to the socket that takes something again, in bytes. */
 const WRITE_SIZE = 64 * 1024
 
+/** So many writes a tunnel may hold before it has taken the first of them, however small they are: each takes memory beside its bytes. */
+const MAX_WRITES = 16
+
 /** Room for so many pieces is kept for the next chunk. */
 const MAX_KEPT_PIECES = 2048
 
@@ -51,17 +54,20 @@ export class SendQueue {
   readonly #modes: number[] = []
   #waiting: WaitQueue | undefined
   #owedControl: Buffer | undefined
+  /** Writes since the tunnel had taken all. */
+  #writes = 0
+  readonly #onTaken = (): void => this.#drain()
 
   constructor (tunnel: Duplex, encoding: Encoding, owner: QueueOwner) {
     this.#tunnel = tunnel
     this.#encoding = encoding
     this.#owner = owner
     if (isPlain(tunnel)) this.#plainSocket = tunnel
-    tunnel.on('drain', () => this.#drain())
+    tunnel.on('drain', this.#onTaken)
   }
 
   get isBlocked (): boolean {
-    return this.#tunnel.writableNeedDrain
+    return this.#tunnel.writableNeedDrain || (this.#writes >= MAX_WRITES && this.#tunnel.writableLength > 0)
   }
 
   /** Datagrams that wait for the socket. */
@@ -76,8 +82,8 @@ export class SendQueue {
    * @returns whether `flush` is owed
    */
   add (source: Buffer, frame: number, start: number, end: number, stamped: boolean, encoding: Encoding | undefined, isHandshake: boolean): boolean {
-    const { writableNeedDrain } = this.#tunnel
-    if (writableNeedDrain && isHandshake) {
+    const { isBlocked } = this
+    if (isBlocked && isHandshake) {
       this.#holdBack(source, frame, start, end, encoding)
       return false
     }
@@ -85,7 +91,7 @@ export class SendQueue {
     this.#datagramCount++
     if (encoding === this.#encoding) {
       // What waits may have to go one by one.
-      if (!writableNeedDrain && last >= 0 && this.#modes[last] === VERBATIM && this.#ends[last] === frame && this.#sources[last] === source) {
+      if (!isBlocked && last >= 0 && this.#modes[last] === VERBATIM && this.#ends[last] === frame && this.#sources[last] === source) {
         this.#ends[last] = end
         return false
       }
@@ -101,7 +107,7 @@ export class SendQueue {
     const count = this.#pieceCount
     if (count === 0) return
     try {
-      if (this.#tunnel.writableNeedDrain) this.#waitGathered(count)
+      if (this.isBlocked) this.#waitGathered(count)
       else this.#writeGathered(count)
     } finally {
       // Whatever happens: the memory is about to be written to again.
@@ -114,7 +120,7 @@ export class SendQueue {
    * earlier ones are not any more.
    */
   control (frame: Buffer): void {
-    if (this.#tunnel.writableNeedDrain) {
+    if (this.isBlocked) {
       this.#owedControl = frame
     } else {
       this.flush()
@@ -156,14 +162,15 @@ export class SendQueue {
   /** Whether it is a single piece that the socket may keep as the memory it came in. */
   #canLeaveAsItIs (count: number): boolean {
     if (count > 1 || this.#modes[0] !== VERBATIM || isShared(this.#sources[0]!)) return false
-    // Else it would wait there for long, and keep a chunk alive of which it is the smaller part.
-    return this.#tunnel.writableLength === 0 || (this.#ends[0]! - this.#starts[0]!) * 2 >= this.#sources[0]!.length
+    // Else it would wait there for long, and keep memory alive of which it is the smaller part.
+    return this.#tunnel.writableLength === 0 || (this.#ends[0]! - this.#starts[0]!) * 2 >= this.#sources[0]!.buffer.byteLength
   }
 
   #writeStaged (socket: Socket, count: number): void {
     const staging = stagingFor(this.#joinedSize(0, count))
     const length = this.#join(0, count, staging)
     this.#owner.bytesOut += length
+    this.#writes = 1
     writeStaged(socket, staging, length)
   }
 
@@ -231,6 +238,7 @@ export class SendQueue {
   }
 
   #drain (): void {
+    if (this.#tunnel.destroyed) return
     this.#tunnel.cork()
     try {
       this.#writeAllThatWaits()
@@ -245,7 +253,7 @@ export class SendQueue {
       this.#owedControl = undefined
       this.#write(frame)
     }
-    while (!this.#tunnel.writableNeedDrain && this.length > 0) this.#writeWaiting(this.#waiting!.take(WRITE_SIZE)!)
+    while (!this.isBlocked && this.length > 0) this.#writeWaiting(this.#waiting!.take(WRITE_SIZE)!)
   }
 
   #writeWaiting ({ bytes, count, since }: Taken): void {
@@ -256,6 +264,9 @@ export class SendQueue {
 
   #write (bytes: Buffer): void {
     this.#owner.bytesOut += bytes.length
-    this.#tunnel.write(bytes)
+    if (this.#tunnel.writableLength === 0) this.#writes = 0
+    // Only the last one that has room needs to be told as taken.
+    if (++this.#writes < MAX_WRITES) this.#tunnel.write(bytes)
+    else this.#tunnel.write(bytes, this.#onTaken)
   }
 }

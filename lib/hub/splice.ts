@@ -6,33 +6,62 @@ import { WebSocketStream } from '../framing/websocket-stream.ts'
 import { isHttp2, resetStream } from '../http2-stream.ts'
 import { endAndLinger } from '../linger.ts'
 import { closeCodeOf } from './close-code.ts'
+import { holdReads, releaseReads } from './held-reads.ts'
 import { onEnd } from './on-end.ts'
 import type { DetachReason } from './peer.ts'
 import { isPlain } from './plain-socket.ts'
 import { isShared, shareReads } from './shared-reads.ts'
 import { stagingFor, writeStaged } from './staging.ts'
 
+/** So many chunks a tunnel may hold before it has taken the first of them, however small they are: each takes memory beside its bytes. */
+const MAX_CHUNKS = 16
+/** A chunk that is a smaller part of its memory than this is copied before it is kept. */
+const KEPT_PART = 1 / 8
+
 /**
  * Copies what comes out of `from` into `to`, no faster than `to` takes it, and carries the end over.
  * @param onBytes called with the length of each chunk
  */
 export function forward (from: Duplex, to: Duplex, onBytes: (length: number) => void): void {
-  const isBetweenPlain = isPlain(from) && isPlain(to)
+  const isToPlain = isPlain(to)
+  const isBetweenPlain = isPlain(from) && isToPlain
+  /** Since `to` had taken all. */
+  let chunks = 0
+  const onTaken = (): void => {
+    if (to.writableLength === 0 && !to.destroyed) releaseReads(from)
+  }
   from.on('data', (chunk: Buffer) => {
     onBytes(chunk.length)
-    if (!writeChunk(to, chunk) && to.writableLength > 0) from.pause()
-    else if (isBetweenPlain) shareReads(from)
+    if (to.writableLength === 0) chunks = 0
+    chunks++
+    const hasRoom = writeChunk(to, chunk, isToPlain, chunks === MAX_CHUNKS ? onTaken : undefined)
+    if (to.writableLength === 0) {
+      if (isBetweenPlain) shareReads(from)
+    } else if (chunks === MAX_CHUNKS || !hasRoom) {
+      holdReads(from)
+    }
   })
-  to.on('drain', () => from.resume())
+  to.on('drain', onTaken)
   onEnd(from, () => passEnd(from, to))
-  if (to.writableNeedDrain) from.pause()
-  else from.resume()
+  if (to.writableNeedDrain) holdReads(from)
+  else releaseReads(from)
 }
 
-function writeChunk (to: Duplex, chunk: Buffer): boolean {
-  if (!isShared(chunk)) return to.write(chunk)
+/** @param onTaken called when `to` has passed it on */
+function writeChunk (to: Duplex, chunk: Buffer, isToPlain: boolean, onTaken: (() => void) | undefined): boolean {
+  // A plain socket takes it at once, or is full; others keep it for a while in any case.
+  const isKept = !isToPlain || to.writableLength > 0
+  if (isKept && (isShared(chunk) || chunk.length < chunk.buffer.byteLength * KEPT_PART)) return to.write(copyOf(chunk), onTaken)
+  if (!isShared(chunk)) return to.write(chunk, onTaken)
   const staging = stagingFor(chunk.length)
   return writeStaged(to as Socket, staging, chunk.copy(staging))
+}
+
+/** The same bytes in memory of their own. */
+function copyOf (chunk: Buffer): Buffer {
+  const copy = Buffer.allocUnsafeSlow(chunk.length)
+  chunk.copy(copy)
+  return copy
 }
 
 /** How long bytes wait for a client's first byte, in milliseconds. */

@@ -1,11 +1,13 @@
 import type { Duplex } from 'node:stream'
 import { errors } from '../errors.ts'
 import { isFinished } from '../http2-stream.ts'
+import { holdReads } from './held-reads.ts'
 import { onEnd } from './on-end.ts'
 import { Peer, type Admitted, type DetachReason, type HubContext } from './peer.ts'
 import { ReplacementLimit } from './replacement-limit.ts'
 import { abort, afterFirstByte, forward, leave } from './splice.ts'
 import { WaitingBytes } from './waiting-bytes.ts'
+import { WriteDeadline } from './write-deadline.ts'
 
 /** What is read from a tunnel that waits, in bytes: without reading, nobody would notice that it has gone. */
 const MAX_WAITING_BYTES = 64 * 1024
@@ -21,11 +23,13 @@ class StreamPeer extends Peer {
   #onReleased: (() => void) | undefined
   /** When this side's stream has ended, by the hub's clock. */
   #halfClosedAt: number | undefined
+  readonly #deadline: WriteDeadline
 
   constructor (admitted: Admitted, tunnel: Duplex, channel: StreamChannel, hub: HubContext) {
     super(admitted, tunnel, hub)
     this.#channel = channel
     this.#waitingSince = hub.clock.now
+    this.#deadline = new WriteDeadline(tunnel)
     tunnel.on('error', (error) => this.#broken(error.message))
     tunnel.on('close', () => this.#closed())
     tunnel.on('end', this.#onWaitingEnd)
@@ -57,7 +61,6 @@ class StreamPeer extends Peer {
   }
 
   #flowInto (to: StreamPeer): void {
-    this.tunnel.pause()
     const begin = (): void => {
       if (this.isDetached || to.isDetached) return
       if (this.#waiting.length > 0) to.#send(this.#waiting.take())
@@ -67,8 +70,9 @@ class StreamPeer extends Peer {
       })
       onEnd(this.tunnel, () => { this.#halfClosedAt = this.hub.clock.now })
     }
-    if (to.#isHeld) to.#onReleased = begin
-    else begin()
+    if (!to.#isHeld) return begin()
+    holdReads(this.tunnel)
+    to.#onReleased = begin
   }
 
   override close (reason: DetachReason, text: string): void {
@@ -97,6 +101,9 @@ class StreamPeer extends Peer {
     if (this.#halfClosedAt !== undefined && clock.now - this.#halfClosedAt > options.halfClosedTimeout) {
       return this.close('idle', `one direction had ended ${options.halfClosedTimeout} ms ago`)
     }
+    if (this.#deadline.isOver(this.bytesOut, clock.now, options.writeTimeout)) {
+      return this.close('write-deadline', `nothing could be written for ${options.writeTimeout} ms`)
+    }
     // A stream may go in one direction only.
     const receivedAt = Math.max(this.receivedAt, this.#partner?.receivedAt ?? 0)
     this.sweepSilence(receivedAt, options.idleTimeout)
@@ -105,7 +112,7 @@ class StreamPeer extends Peer {
   readonly #onWaitingData = (chunk: Buffer): void => {
     this.count(chunk.length)
     this.#waiting.add(chunk)
-    if (this.#waiting.length >= MAX_WAITING_BYTES) this.tunnel.pause()
+    if (this.#waiting.length >= MAX_WAITING_BYTES) holdReads(this.tunnel)
   }
 
   readonly #onWaitingEnd = (): void => {

@@ -3,6 +3,7 @@ import { isFinished } from '../http2-stream.ts'
 import { onEnd } from './on-end.ts'
 import { Peer, type Admitted, type DetachReason, type HubContext } from './peer.ts'
 import { abort, afterFirstByte, forward } from './splice.ts'
+import { WriteDeadline } from './write-deadline.ts'
 
 /** A peer whose tunnel is spliced with the connection to its target. */
 export class TargetStreamPeer extends Peer {
@@ -11,11 +12,15 @@ export class TargetStreamPeer extends Peer {
   /** When one direction has ended, by the hub's clock. */
   #halfClosedAt: number | undefined
   #targetReceivedAt = 0
+  readonly #deadline: WriteDeadline
+  readonly #targetDeadline: WriteDeadline
 
   constructor (admitted: Admitted, tunnel: Duplex, target: Duplex, leave: (peer: Peer) => void, hub: HubContext) {
     super(admitted, tunnel, hub)
     this.#target = target
     this.#leave = leave
+    this.#deadline = new WriteDeadline(tunnel)
+    this.#targetDeadline = new WriteDeadline(target)
     tunnel.on('error', (error) => this.close('lost', error.message))
     target.on('error', (error) => this.close('target-failed', error.message))
     for (const stream of [tunnel, target]) {
@@ -43,6 +48,12 @@ export class TargetStreamPeer extends Peer {
     const { clock, options } = this.hub
     if (this.#halfClosedAt !== undefined && clock.now - this.#halfClosedAt > options.halfClosedTimeout) {
       return this.close('idle', `one direction had ended ${options.halfClosedTimeout} ms ago`)
+    }
+    if (this.#deadline.isOver(this.bytesOut, clock.now, options.writeTimeout)) {
+      return this.close('write-deadline', `nothing could be written for ${options.writeTimeout} ms`)
+    }
+    if (this.#targetDeadline.isOver(this.bytesIn, clock.now, options.writeTimeout)) {
+      return this.close('target-failed', `nothing could be written to the target for ${options.writeTimeout} ms`)
     }
     this.sweepSilence(Math.max(this.receivedAt, this.#targetReceivedAt), options.idleTimeout)
   }
