@@ -6,7 +6,7 @@ import { WebSocketStream } from '../framing/websocket-stream.ts'
 import { isHttp2, resetStream } from '../http2-stream.ts'
 import { endAndLinger } from '../linger.ts'
 import { closeCodeOf } from './close-code.ts'
-import { holdReads, releaseReads } from './held-reads.ts'
+import { holdReads } from './held-reads.ts'
 import { onEnd } from './on-end.ts'
 import type { DetachReason } from './peer.ts'
 import { isPlain } from './plain-socket.ts'
@@ -19,18 +19,38 @@ const MAX_CHUNKS = 16
 const KEPT_PART = 1 / 8
 
 /**
+ * So much at once is written to what does not tell of a write that it has taken a part of: over HTTP/2, a slow reader would
+ * seem not to read.
+ */
+const MAX_PIECE = 64 * 1024
+
+/**
  * Copies what comes out of `from` into `to`, no faster than `to` takes it, and carries the end over.
- * @param onBytes called with the length of each chunk
+ * @param onBytes called with the length of what is written
  */
 export function forward (from: Duplex, to: Duplex, onBytes: (length: number) => void): void {
   const isToPlain = isPlain(to)
   const isBetweenPlain = isPlain(from) && isToPlain
   /** Since `to` had taken all. */
   let chunks = 0
+  /** Of a chunk that is written in pieces. */
+  let rest: Buffer | undefined
   const onTaken = (): void => {
-    if (to.writableLength === 0 && !to.destroyed) releaseReads(from)
+    if (to.writableLength > 0 || to.destroyed) return
+    if (rest === undefined) from.resume()
+    else writePiece(rest)
+  }
+  const writePiece = (chunk: Buffer): void => {
+    const piece = chunk.subarray(0, MAX_PIECE)
+    rest = chunk.length > MAX_PIECE ? chunk.subarray(MAX_PIECE) : undefined
+    onBytes(piece.length)
+    to.write(piece, onTaken)
   }
   from.on('data', (chunk: Buffer) => {
+    if (!isToPlain && chunk.length > MAX_PIECE) {
+      holdReads(from)
+      return writePiece(chunk)
+    }
     onBytes(chunk.length)
     if (to.writableLength === 0) chunks = 0
     chunks++
@@ -44,7 +64,7 @@ export function forward (from: Duplex, to: Duplex, onBytes: (length: number) => 
   to.on('drain', onTaken)
   onEnd(from, () => passEnd(from, to))
   if (to.writableNeedDrain) holdReads(from)
-  else releaseReads(from)
+  else from.resume()
 }
 
 /** @param onTaken called when `to` has passed it on */
