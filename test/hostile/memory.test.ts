@@ -123,10 +123,10 @@ const rawWebSocketHttp2: Dial = async (t, relay, channel, reads) => await dialHt
 
 const kinds: Record<string, Kind> = {
   TCP: { dial: raw, byte: PLAIN_BYTE, count: 4000, atOnce: 1, settings: {} },
-  TLS: { dial: raw, byte: PLAIN_BYTE, count: 20_000, atOnce: 32, settings: { server: { https: certificate } } },
+  TLS: { dial: raw, byte: PLAIN_BYTE, count: 15_000, atOnce: 32, settings: { server: { https: certificate } } },
   'a unix socket': { dial: raw, byte: PLAIN_BYTE, count: 4000, atOnce: 1, settings: { path: join(tmpdir(), `memory-${process.pid}.sock`) } },
-  'a WebSocket': { dial: rawWebSocket, byte: MESSAGE_BYTE, count: 20_000, atOnce: 32, settings: {} },
-  'a WebSocket over TLS': { dial: rawWebSocket, byte: MESSAGE_BYTE, count: 20_000, atOnce: 32, settings: { server: { https: certificate } } }
+  'a WebSocket': { dial: rawWebSocket, byte: MESSAGE_BYTE, count: 15_000, atOnce: 32, settings: {} },
+  'a WebSocket over TLS': { dial: rawWebSocket, byte: MESSAGE_BYTE, count: 15_000, atOnce: 32, settings: { server: { https: certificate } } }
 }
 
 const immediate = async (): Promise<void> => await new Promise((resolve) => setImmediate(resolve))

@@ -83,3 +83,19 @@ t.test('what waits for a first byte that never comes waits for a moment, and not
   await new Promise<void>((resolve) => afterFirstByte(silent, resolve))
   t.equal(goneCalls, 0)
 })
+
+t.test('a large chunk is written in pieces, each when the one before has been taken, and the end behind them', async (t) => {
+  const [from, to] = [new FakeTunnel({ highWaterMark: 65536 }), new FakeTunnel({ isOpen: false, highWaterMark: 65536 })]
+  const counted: number[] = []
+  forward(from, to, (length) => counted.push(length))
+  const chunk = Buffer.alloc(150_000, 'abcdefg')
+  await from.receive(chunk)
+  from.push('behind it')
+  from.push(null)
+  t.same(counted, [65536])
+  await to.takeOne()
+  t.same(counted, [65536, 65536])
+  await to.open()
+  await new Promise((resolve) => to.on('finish', resolve))
+  t.ok(Buffer.concat(to.writes).equals(Buffer.concat([chunk, Buffer.from('behind it')])))
+})
