@@ -90,7 +90,7 @@ t.test('a large chunk is written in pieces, each when the one before has been ta
   forward(from, to, (length) => counted.push(length))
   const chunk = Buffer.alloc(150_000, 'abcdefg')
   await from.receive(chunk)
-  from.push('behind it')
+  from.push(Buffer.from('behind it'))
   from.push(null)
   t.same(counted, [65536])
   await to.takeOne()
