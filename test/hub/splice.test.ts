@@ -95,7 +95,8 @@ t.test('a large chunk is written in pieces, each when the one before has been ta
   t.same(counted, [65536])
   await to.takeOne()
   t.same(counted, [65536, 65536])
+  const finished = once(to, 'finish')
   await to.open()
-  await new Promise((resolve) => to.on('finish', resolve))
+  await finished
   t.ok(Buffer.concat(to.writes).equals(Buffer.concat([chunk, Buffer.from('behind it')])))
 })
