@@ -224,7 +224,7 @@ for (const [title, way] of Object.entries(ways)) {
       await until(() => app.relayHub.stats().refused['FST_RELAY_HANDSHAKE_TIMEOUT'] === 1)
     })
 
-    await t.test('a limit of handshakes: what was taken before the plugin came is given back', async (t) => {
+    await t.test('a limit of handshakes: no hook runs, those that came before the plugin neither', async (t) => {
       const ran: string[] = []
       const app = Fastify(way.server) as FastifyInstance
       app.addHook('onRequest', async () => { ran.push('onRequest') })
@@ -238,9 +238,8 @@ for (const [title, way] of Object.entries(ways)) {
       const hooks = behind.length
       const second = await way.ask(t, app)
       t.equal(await second.statusCode(), 429)
-      await until(() => ran.length === 3)
-      t.same(ran, ['onRequest', 'onRequest', 'onResponse 429'])
-      t.same(behind.slice(hooks), ['onResponse 429'], 'and no other hook runs')
+      t.same(ran, ['onRequest'], 'of the first one')
+      t.same(behind.slice(hooks), [])
       first.leave()
     })
 

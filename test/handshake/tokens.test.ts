@@ -67,7 +67,7 @@ t.test('the header Upgrade', async (t) => {
     ['bytes above ASCII', upgrade('sp\u00e4nza'), notSpoken('sp\u00c3\u00a4nza')],
     ['commas alone', upgrade(',,,'), notSpoken(',,,')],
     ['a very long list, spoken at its end', upgrade(`${'h2c, '.repeat(2000)}spanza`), switched()],
-    ['a very long token', upgrade('x'.repeat(10_000)), notSpoken('x'.repeat(10_000))]
+    ['a very long token', upgrade('x'.repeat(10_000)), notSpoken(`${'x'.repeat(255)}…`)]
   ])
 })
 

@@ -66,7 +66,7 @@ export function switched (protocol: ProtocolName = 'spanza', ...headers: string[
 
 /** The same for a WebSocket, by the value that belongs to its key (RFC 6455, section 4.2.2). */
 export function switchedToWebSocket (accept: string): Expected {
-  return switchedBy('Upgrade: websocket', 'Connection: Upgrade', `Sec-WebSocket-Accept: ${accept}`)
+  return switchedBy('Upgrade: websocket', 'Connection: Upgrade', `Sec-WebSocket-Accept: ${accept}`, 'Spanza-Max-Packet: 2048')
 }
 
 function switchedBy (...headers: string[]): Expected {
