@@ -162,8 +162,15 @@ export class RelayServer implements Claimant, Http2Claimant {
     const unfinished = handshake && this.#handshakes.get(handshake)
     if (handshake === undefined || unfinished === undefined || unfinished.requestId !== undefined) return true
     unfinished.requestId = shownId(request)
-    if (unfinished.release !== undefined) return true
-    const refusal = this.#begin(unfinished, canonicalAddress(request.ip))
+    const address = canonicalAddress(request.ip)
+    if (unfinished.release !== undefined) {
+      if (address === undefined || address === unfinished.address) return true
+      // A hook of the app has taken away what nobody has vouched for, as that of a CDN's secret does. Whoever writes it must not choose
+      // whose limits are used up: from now on all limits of one client are tested here.
+      this.#addresses.forget()
+      unfinished.release()
+    }
+    const refusal = this.#begin(unfinished, address)
     if (refusal !== undefined) handshake.interrupt(refusal)
     return refusal === undefined
   }

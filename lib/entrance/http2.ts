@@ -135,7 +135,8 @@ interface Session {
   /** Which the session lets nobody touch, and does not destroy while the client keeps its own side open. */
   socket: Socket
   tunnels: number
-  hadTunnels: boolean
+  /** Whether it has asked for a tunnel, so that what is still open when the app closes may be an answer of ours that nobody takes. */
+  hasAsked: boolean
   watch: NodeJS.Timeout | undefined
 }
 
@@ -180,21 +181,20 @@ export class Http2Entrance {
       known.watch = this.#watch(session, known.socket)
     }
     known.tunnels++
-    known.hadTunnels = true
     stream.once('close', () => this.#release(session, known))
   }
 
   /**
    * Takes no new streams, and ends each session when it has none left. To be called when the tunnels are closed: GOAWAY would overtake
    * the end of a stream.
-   * @param grace milliseconds after which the sessions that have had tunnels are cut
+   * @param grace milliseconds after which the sessions that have asked for tunnels are cut
    */
   close (grace: number): void {
     this.#server.off('connection', this.#onConnection).off('secureConnection', this.#onSecureConnection)
     this.#server.off('session', this.#onSession).off('connect', this.#onConnect)
-    for (const [session, { socket, hadTunnels }] of this.#sessions) {
+    for (const [session, { socket, hasAsked }] of this.#sessions) {
       session.close()
-      if (!hadTunnels) continue
+      if (!hasAsked) continue
       const timer = setTimeout(() => {
         session.destroy()
         socket.destroy()
@@ -256,7 +256,7 @@ export class Http2Entrance {
   }
 
   readonly #onSession = (session: Http2Session): void => {
-    const known: Session = { socket: this.#latestSocket!, tunnels: 0, hadTunnels: false, watch: undefined }
+    const known: Session = { socket: this.#latestSocket!, tunnels: 0, hasAsked: false, watch: undefined }
     this.#sessions.set(session, known)
     session.once('close', () => {
       this.#sessions.delete(session)
@@ -277,7 +277,11 @@ export class Http2Entrance {
     const { headers } = claimed
     claimed.on('error', () => {})
     const isExtended = headers[':protocol'] !== undefined && headers[':path'] !== undefined
-    if (isExtended && this.#claimant.claimsConnect(claimed)) return this.#claimant.connect(claimed, response)
+    if (isExtended && this.#claimant.claimsConnect(claimed)) {
+      const known = this.#sessions.get(claimed.stream.session!)
+      if (known !== undefined) known.hasAsked = true
+      return this.#claimant.connect(claimed, response)
+    }
     if (!isOurs) return
     if (isExtended) return this.#claimant.serve(claimed, response)
     // It has no path (RFC 9113, section 8.5), and Fastify cannot route it.

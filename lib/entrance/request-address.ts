@@ -20,6 +20,11 @@ export class RequestAddress {
     if (read(prototype, request.raw as RelayRequest) === request.ip) this.#prototype = prototype
   }
 
+  /** A hook has changed what proxies say: what can be told before it is not to be believed. */
+  forget (): void {
+    this.#prototype = undefined
+  }
+
   /** Whether `of` can be called. */
   get isKnown (): boolean {
     return this.#prototype !== undefined
