@@ -55,6 +55,8 @@ export class RelayServer implements Claimant, Http2Claimant {
   readonly #limits: HandshakeLimits
   readonly #addresses = new RequestAddress()
   readonly #handshakes = new Map<Handshake, Unfinished>()
+  /** Connections of HTTP/1.1 that end with the answer to a refused handshake. Who does not take it keeps them open up to `handshakeTimeout`. */
+  readonly #ending = new Set<Socket>()
   readonly #releaseClaim: () => void
   #closed: Promise<void> | undefined
 
@@ -189,8 +191,15 @@ export class RelayServer implements Claimant, Http2Claimant {
     this.#handshakes.delete(handshake)
     if (refusal === undefined) return
     const { request } = handshake
+    if (!(request instanceof Http2ServerRequest)) this.#watchEnd(request.socket)
     const { counter, ...told } = refusal
     this.hub.refused({ ...told, address, path: printable(this.routes.patternOf(request) ?? pathOf(request.url!)) }, counter, requestId)
+  }
+
+  #watchEnd (socket: Socket): void {
+    if (socket.closed) return
+    this.#ending.add(socket)
+    socket.once('close', () => this.#ending.delete(socket))
   }
 
   #close (): Promise<void> {
@@ -202,7 +211,11 @@ export class RelayServer implements Claimant, Http2Claimant {
     const closed = this.hub.close()
     for (const handshake of this.#handshakes.keys()) handshake.interrupt(new errors.FST_RELAY_CLOSING())
     await closed
-    this.http2?.close(this.hub.options.closeGrace)
+    const { closeGrace } = this.hub.options
+    this.http2?.close(closeGrace)
+    if (this.#ending.size > 0) {
+      setTimeout(() => { for (const socket of this.#ending) socket.destroy() }, closeGrace).unref()
+    }
     this.#releaseClaim()
   }
 }
