@@ -566,3 +566,26 @@ t.test('whatever a proxy sends, in whatever parts, the app goes on to serve', as
   while (await connectionsOf(app) > 0) await delay(1)
   t.ok(refusedBy(app).all.length > 0)
 })
+
+t.test('connections whose header is awaited count for maxConnections, and nobody but a proxy can have one', async (t) => {
+  const app = await startProxied(t, { timeout: 600_000 })
+  const { port } = app.server.address() as AddressInfo
+  for (let i = 0; i < 50; i++) {
+    const stranger = new RawClient(connect({ port, host: '127.0.0.1', localAddress: '127.0.0.2' }))
+    await stranger.closed
+  }
+  app.server.maxConnections = 2
+  const waiting = Array.from({ length: 2 }, () => connect({ port, host: '127.0.0.1' }))
+  for (const socket of waiting) {
+    t.teardown(() => socket.destroy())
+    socket.on('error', () => {})
+    socket.write('PROXY ')
+  }
+  while (await connectionsOf(app) < 2) await delay(1)
+  const dropped = once(app.server, 'drop')
+  const third = new RawClient(connect({ port, host: '127.0.0.1' }))
+  await Promise.all([dropped, third.closed])
+  waiting[0]!.destroy()
+  while (await connectionsOf(app) > 1) await delay(1)
+  await testServes(t, app)
+})

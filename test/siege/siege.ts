@@ -31,9 +31,14 @@ export interface Outcome {
 }
 
 export interface SiegeOptions {
-  /** How long each attack lasts, and each calm before it. */
+  /** How long each attack lasts. */
   attackMs: number
+  /** How long the calm before each attack lasts; 0 for none. */
   calmMs: number
+  /** The pause after an attack; default: what it has left unfinished is over by then. */
+  recoveryMs?: number
+  /** After how long a try is given up; default: 4 s. */
+  patienceMs?: number
   /** Attacks whose front or name does not contain it are left out. */
   only?: string
   onOutcome?: (outcome: Outcome) => void
@@ -41,8 +46,11 @@ export interface SiegeOptions {
 
 /** How often the relay's memory is looked at. */
 const MEMORY_MS = 100
-/** After an attack: what it has left unfinished is over by then. */
 const RECOVERY_MS = 1500
+/** What nobody waits for any longer. */
+const PATIENCE_MS = 4000
+/** The first attack is not to be compared with a relay that is being compiled. */
+const WARM_UP_MS = 300
 
 /** Attacks a relay in each way in turn, while a victim opens tunnels. */
 export async function besiege (options: SiegeOptions): Promise<Outcome[]> {
@@ -54,18 +62,17 @@ export async function besiege (options: SiegeOptions): Promise<Outcome[]> {
   return outcomes
 }
 
-async function besiegeFront (front: Front, attacks: readonly string[], { attackMs, calmMs, onOutcome }: SiegeOptions): Promise<Outcome[]> {
+async function besiegeFront (front: Front, attacks: readonly string[], { attackMs, calmMs, recoveryMs = RECOVERY_MS, patienceMs = PATIENCE_MS, onOutcome }: SiegeOptions): Promise<Outcome[]> {
   const relay = fork(fileOf('relay-server.js'), [front], { execArgv: ['--no-warnings'], env: { ...process.env, NODE_OPTIONS: '' } })
   const [victim, attacker] = [forkTypeScript('victim.ts'), forkTypeScript('attacker.ts')]
   const outcomes: Outcome[] = []
   try {
     const [{ port }] = await answerOf(relay)
     const place: Place = { port, isTls: front !== 'HTTP/1.1' }
-    await ask(victim, { command: 'start', ...place, isHttp2: front === 'HTTP/2, TLS' })
-    // The first attack is not to be compared with a relay that is being compiled.
-    await tryFor(victim, calmMs)
+    await ask(victim, { command: 'start', ...place, isHttp2: front === 'HTTP/2, TLS', patienceMs })
+    await tryFor(victim, Math.max(calmMs, WARM_UP_MS))
     for (const attack of attacks) {
-      const calm = await tryFor(victim, calmMs)
+      const calm = calmMs > 0 ? await tryFor(victim, calmMs) : { made: 0, failed: {}, durations: [] }
       const before = memoryOf(relay)
       let most = before
       const watch = setInterval(() => { most = Math.max(most, memoryOf(relay)) }, MEMORY_MS)
@@ -73,7 +80,7 @@ async function besiegeFront (front: Front, attacks: readonly string[], { attackM
       const [{ count }] = await ask(attacker, { place, name: attack, milliseconds: attackMs })
       const [attacked] = await ask(victim, { command: 'end' }) as [Tries]
       clearInterval(watch)
-      await sleep(RECOVERY_MS)
+      await sleep(recoveryMs)
       const outcome = { front, attack, count, calm, attacked, memory: { before, most, after: memoryOf(relay) } }
       outcomes.push(outcome)
       onOutcome?.(outcome)

@@ -9,8 +9,6 @@ import { encode, nextChunk, openSession, openTunnel, openTunnelOn, type Place } 
 const TRIES_PER_SECOND = 20
 /** Tries under way at once have a channel each, for unknown datagrams go to the other one of two. */
 const CHANNELS = 40
-/** What nobody waits for any longer. */
-const PATIENCE_MS = 4000
 /** Several, so that the victim stays far below the limits of one client. */
 const addresses = ['127.0.0.11', '127.0.0.12', '127.0.0.13', '127.0.0.14']
 const ECHO_ADDRESSES = ['127.0.0.21', '127.0.0.22']
@@ -26,6 +24,7 @@ export interface Tries {
 
 let place: Place
 let isHttp2 = false
+let patienceMs = 0
 let tries: Tries = noTries()
 let stopping = new AbortController()
 let underWay: Array<Promise<void>> = []
@@ -66,7 +65,7 @@ async function attempt (number: number): Promise<void> {
   const began = performance.now()
   current.made++
   let tunnel: Duplex | undefined
-  const late = AbortSignal.timeout(PATIENCE_MS)
+  const late = AbortSignal.timeout(patienceMs)
   try {
     await Promise.race([
       (async () => {
@@ -78,7 +77,7 @@ async function attempt (number: number): Promise<void> {
         if (!received.equals(datagram)) throw new Error('another datagram came back')
         current.durations.push(performance.now() - began)
       })(),
-      new Promise((_resolve, reject) => late.addEventListener('abort', () => reject(new Error(`took more than ${PATIENCE_MS} ms`))))
+      new Promise((_resolve, reject) => late.addEventListener('abort', () => reject(new Error(`took more than ${patienceMs} ms`))))
     ])
   } catch (error) {
     const { message } = error as Error
@@ -100,10 +99,11 @@ async function begin (): Promise<void> {
   }
 }
 
-process.on('message', async ({ command, ...rest }: { command: 'start' | 'begin' | 'end' } & Partial<Place> & { isHttp2?: boolean }) => {
+process.on('message', async ({ command, ...rest }: { command: 'start' | 'begin' | 'end' } & Partial<Place> & { isHttp2?: boolean, patienceMs?: number }) => {
   if (command === 'start') {
     place = rest as Place
     isHttp2 = rest.isHttp2 === true
+    patienceMs = rest.patienceMs!
     for (let i = 0; i < CHANNELS; i++) echo(`c${i}`, ECHO_ADDRESSES[i % ECHO_ADDRESSES.length]!).catch(() => {})
     // Until each has its tunnel.
     for (let i = 0; i < CHANNELS; i++) {
