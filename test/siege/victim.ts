@@ -9,6 +9,8 @@ import { encode, nextChunk, openSession, openTunnel, openTunnelOn, type Place } 
 const TRIES_PER_SECOND = 20
 /** Tries under way at once have a channel each, for unknown datagrams go to the other one of two. */
 const CHANNELS = 40
+/** A datagram may be lost: one that comes while the relay has not yet noticed that the channel's last try has left. */
+const SEND_AGAIN_MS = 500
 /** Several, so that the victim stays far below the limits of one client. */
 const addresses = ['127.0.0.11', '127.0.0.12', '127.0.0.13', '127.0.0.14']
 const ECHO_ADDRESSES = ['127.0.0.21', '127.0.0.22']
@@ -30,6 +32,8 @@ let stopping = new AbortController()
 let underWay: Array<Promise<void>> = []
 let beginning: Promise<void> | undefined
 const sessions = new Map<string, ClientHttp2Session>()
+/** Those that no try uses; the one that was left longest ago comes first. */
+const freeChannels = Array.from({ length: CHANNELS }, (_, i) => `c${i}`)
 
 function noTries (): Tries {
   return { made: 0, failed: {}, durations: [] }
@@ -48,8 +52,7 @@ async function echo (channel: string, from: string): Promise<void> {
   }
 }
 
-async function open (number: number): Promise<Duplex> {
-  const channel = `c${number % CHANNELS}`
+async function open (number: number, channel: string): Promise<Duplex> {
   const from = addresses[number % addresses.length]!
   if (!isHttp2 || number % 2 === 0) return await openTunnel(place, channel, from)
   let session = sessions.get(from)
@@ -65,16 +68,21 @@ async function attempt (number: number): Promise<void> {
   const began = performance.now()
   current.made++
   let tunnel: Duplex | undefined
+  let again: NodeJS.Timeout | undefined
+  const channel = freeChannels.shift()
   const late = AbortSignal.timeout(patienceMs)
   try {
     await Promise.race([
       (async () => {
-        tunnel = await open(number)
+        if (channel === undefined) throw new Error('every channel has a try that waits')
+        const opened = tunnel = await open(number, channel)
+        if (late.aborted) return opened.destroy()
         const datagram = encode(Buffer.from(`try ${number}`))
-        tunnel.write(datagram)
+        opened.write(datagram)
+        again = setInterval(() => opened.write(datagram), SEND_AGAIN_MS)
         let received = Buffer.alloc(0)
-        while (received.length < datagram.length) received = Buffer.concat([received, await nextChunk(tunnel)])
-        if (!received.equals(datagram)) throw new Error('another datagram came back')
+        // An earlier try may have left one on its way.
+        while (!received.includes(datagram)) received = Buffer.concat([received, await nextChunk(opened)])
         current.durations.push(performance.now() - began)
       })(),
       new Promise((_resolve, reject) => late.addEventListener('abort', () => reject(new Error(`took more than ${patienceMs} ms`))))
@@ -83,7 +91,9 @@ async function attempt (number: number): Promise<void> {
     const { message } = error as Error
     current.failed[message] = (current.failed[message] ?? 0) + 1
   } finally {
+    clearInterval(again)
     tunnel?.destroy()
+    if (channel !== undefined) freeChannels.push(channel)
   }
 }
 
