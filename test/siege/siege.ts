@@ -85,6 +85,11 @@ async function besiegeFront (front: Front, attacks: readonly string[], { attackM
       outcomes.push(outcome)
       onOutcome?.(outcome)
     }
+    // Node closes no connection whose TLS handshake is not finished, and the server waits for it: the attacker has left some.
+    for (const child of [attacker, victim]) {
+      child.kill('SIGKILL')
+      await once(child, 'exit')
+    }
     relay.send({})
     await once(relay, 'exit')
   } finally {
