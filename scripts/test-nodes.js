@@ -1,5 +1,5 @@
 // Runs the tests on other versions of Node than the one at hand: `node scripts/test-nodes.js [version …] [-- test files …]`;
-// unless told, all but those of pages, which look at what runs in a browser and take long.
+// unless told, all but those that take long and say nothing about Node: of pages in a browser, of other programs on the way, of the package.
 // The binaries come from the npm package `node`. Ends with one line per version, and fails when any version did.
 
 import { execFileSync, spawnSync } from 'node:child_process'
@@ -8,7 +8,7 @@ import { delimiter, dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
-const ofPages = /^(?:browser\/|admin\/page)/
+const ofOthers = /^(?:browser\/|admin\/page|e2e\/(?:full-tunnel|readme|why-not)|client\/real-proxies|network\/|package\.test)/
 const TAP = fileURLToPath(new URL('../node_modules/tap/dist/esm/run.mjs', import.meta.url))
 
 const separator = process.argv.indexOf('--')
@@ -48,7 +48,7 @@ function testOn (version) {
 
 function testFiles () {
   return readdirSync(fileURLToPath(new URL('../test', import.meta.url)), { recursive: true })
-    .filter((path) => path.endsWith('.test.ts') && !ofPages.test(path))
+    .filter((path) => path.endsWith('.test.ts') && !ofOthers.test(path))
     .map((path) => `test/${path}`)
 }
 

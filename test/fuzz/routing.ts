@@ -79,7 +79,7 @@ const step: Arbitrary<Step> = fc.oneof(
 /** A tunnel, and who is behind it. */
 interface Seat {
   place: number
-  /** What the relay knows somebody by: the key, else the id, else nothing that lasts. */
+  /** What the relay knows somebody by: id and key together, or nothing that lasts. */
   who: string
   key: number | undefined
   tunnel: FakeTunnel
@@ -106,6 +106,10 @@ interface Session {
 interface Started { place: number, from: string, to: string, index: number, at: number }
 
 interface Sent { seat: Seat, message: Message, bytes: Buffer }
+
+function nameOf ({ id, key }: { id: string | undefined, key: number | undefined }): string {
+  return `id ${id}, key ${key}`
+}
 
 class World {
   readonly #counters = createCounters()
@@ -214,10 +218,10 @@ class World {
       assert.equal((error as { code: string }).code, 'FST_RELAY_REPLACED_TOO_OFTEN')
       return
     }
-    const who = key !== undefined ? `key ${key}` : id !== undefined ? `id ${id}` : `nobody ${this.#nobodies++}`
+    const who = id === undefined ? `nobody ${this.#nobodies++}` : nameOf({ id, key })
     for (const other of CAST) {
-      const name = other.key !== undefined ? `key ${other.key}` : `id ${other.id}`
-      if (other.id !== undefined && other.id === id && name !== who) this.#voidSince.set(`${place} ${name}`, this.#clock.now)
+      const isReplaced = (other.id !== undefined && other.id === id) || (other.key !== undefined && other.key === key)
+      if (isReplaced && nameOf(other) !== who) this.#voidSince.set(`${place} ${nameOf(other)}`, this.#clock.now)
     }
     const tunnel = new FakeTunnel()
     this.#tunnels.push(tunnel)
@@ -316,7 +320,7 @@ class World {
     switch (message.type) {
       case 'initiation': {
         const holder = message.to === undefined ? undefined : here.find(({ key }) => key === message.to)
-        const isKnown = message.to !== undefined && [...this.#everSeen[place]!].includes(`key ${message.to}`)
+        const isKnown = message.to !== undefined && [...this.#everSeen[place]!].some((who) => who.endsWith(`key ${message.to}`))
         for (const seat of here) {
           const isReceiver = receivers.includes(seat)
           if (holder !== undefined ? seat !== holder : seat.key !== undefined) assert.ok(!isReceiver, 'an initiation for somebody else')
