@@ -9,6 +9,9 @@ const ADDRESS = '127.0.0.2'
 
 const attacks = { ...http1Attacks, ...http2Attacks, ...tlsAttacks }
 
+// Its parent may have ended.
+process.on('disconnect', () => process.exit())
+
 process.on('message', async ({ place, name, milliseconds }: { place: Place, name: string, milliseconds: number }) => {
   let count = 0
   const over = new AbortController()

@@ -45,6 +45,8 @@ app.get('/slow-rest', async () => {
   return { ok: true }
 })
 
+// Who has started it may have ended.
+process.on('disconnect', () => process.exit())
 process.on('message', async () => {
   await app.close()
   process.disconnect()

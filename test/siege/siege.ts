@@ -44,6 +44,8 @@ export interface SiegeOptions {
   onOutcome?: (outcome: Outcome) => void
 }
 
+/** How long the relay's process may take to end. */
+const CLOSE_MS = 15_000
 /** How often the relay's memory is looked at. */
 const MEMORY_MS = 100
 const RECOVERY_MS = 1500
@@ -87,11 +89,13 @@ async function besiegeFront (front: Front, attacks: readonly string[], { attackM
     }
     // Node closes no connection whose TLS handshake is not finished, and the server waits for it: the attacker has left some.
     for (const child of [attacker, victim]) {
+      if (child.exitCode !== null || child.signalCode !== null) continue
       child.kill('SIGKILL')
       await once(child, 'exit')
     }
     relay.send({})
-    await once(relay, 'exit')
+    // How an app closes is tested elsewhere.
+    await Promise.race([once(relay, 'exit'), sleep(CLOSE_MS)])
   } finally {
     for (const child of [victim, attacker, relay]) child.kill('SIGKILL')
   }

@@ -109,6 +109,9 @@ async function begin (): Promise<void> {
   }
 }
 
+// Its parent may have ended.
+process.on('disconnect', () => process.exit())
+
 process.on('message', async ({ command, ...rest }: { command: 'start' | 'begin' | 'end' } & Partial<Place> & { isHttp2?: boolean, patienceMs?: number }) => {
   if (command === 'start') {
     place = rest as Place
