@@ -1,5 +1,6 @@
 import { Duplex } from 'node:stream'
 import type { WebSocket } from 'ws'
+import { holdReads } from '../held-reads.ts'
 import { closeCodes, closeWebSocket, limitMessages, onWebSocketEnd, type WebSocketEnd } from './websocket.ts'
 
 /** A message is gathered before it is passed on, so its size is what a client can make the relay hold. */
@@ -106,7 +107,10 @@ export class WebSocketStream extends Duplex {
     if (this.#isAbandoned) return
     if (!isBinary) return this.#refuse(closeCodes.unsupportedData, 'a text message')
     if (message.length > MAX_STREAM_MESSAGE) return this.#refuse(closeCodes.messageTooBig, `a message of ${message.length} bytes`)
-    if (message.length > 0 && !this.push(message)) this.#socket.pause()
+    if (message.length === 0 || this.push(message)) return
+    this.#socket.pause()
+    // What the tunnel has read already comes in pieces of their own memory.
+    holdReads(this.#tunnel)
   }
 
   /** A client that has sent its Close frame is to close the connection, too, but may not. */

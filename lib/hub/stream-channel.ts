@@ -1,12 +1,12 @@
 import type { Duplex } from 'node:stream'
 import { errors } from '../errors.ts'
 import { isFinished } from '../http2-stream.ts'
-import { holdReads } from './held-reads.ts'
+import { holdReads } from '../held-reads.ts'
 import { onEnd } from './on-end.ts'
 import { Peer, type Admitted, type DetachReason, type HubContext } from './peer.ts'
 import { ReplacementLimit } from './replacement-limit.ts'
 import { abort, afterFirstByte, forward, leave } from './splice.ts'
-import { WaitingBytes } from './waiting-bytes.ts'
+import { WaitingBytes } from '../waiting-bytes.ts'
 import { WriteDeadline } from './write-deadline.ts'
 
 /** What is read from a tunnel that waits, in bytes: without reading, nobody would notice that it has gone. */

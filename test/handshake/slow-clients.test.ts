@@ -120,7 +120,7 @@ t.test('a client that never reads its 101', async (t) => {
   }
 
   await t.test('holds back its partner on a raw tunnel, as TCP does, and nobody else', async (t) => {
-    const app = await startTable(t, undefined, { relay: { writeTimeout: 100 } })
+    const app = await startTable(t)
     const { socket } = await neverRead(t, app)
     const partner = await openTunnel(t, app, { path: '/relay', framing: 'raw' })
     const bytes = randomBytes(64 * 1_048_576)
@@ -131,7 +131,7 @@ t.test('a client that never reads its 101', async (t) => {
       t.equal((await other.answer()).body, 'alive')
     }
     t.ok(partner.socket.writableLength > 0, 'the partner has got the rest')
-    t.equal(app.relayHub.stats().peers, 2, 'a stream may pause for as long as it likes')
+    t.equal(app.relayHub.stats().peers, 2, 'a stream may pause, for less than writeTimeout')
     const chunks: Buffer[] = []
     let length = 0
     socket.on('data', (chunk) => {
