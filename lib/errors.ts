@@ -1,8 +1,8 @@
 import { createError, type FastifyError } from '@fastify/error'
 
 /**
- * Every error this package makes, by code. A code is never used again for something else. The README's table
- * of errors has one line for each; a test compares the two.
+ * Every error this package makes, by code. A code is never used again for something else. The table in docs/errors.md
+ * has one line for each; a test compares the two.
  *
  * Those with a status below 600 and a place in the handshake are what a client is answered; the others are
  * thrown when registering, or by the client.

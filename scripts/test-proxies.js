@@ -1,5 +1,5 @@
 // Tests the relay behind real proxies: `node scripts/test-proxies.js [proxy …]`. Needs the built package. Each proxy is
-// started from the recipe in the README; one that is not installed is left out, and it is said how to install it.
+// started from the recipe in docs/behind-proxies.md; one that is not installed is left out, and it is said how to install it.
 
 import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import t from 'tap'
 import { errors } from '../lib/errors.ts'
 
-const readme = readFileSync(new URL('../README.md', import.meta.url), 'utf8')
+const page = readFileSync(new URL('../docs/errors.md', import.meta.url), 'utf8')
 const all = Object.entries(errors)
 
 t.test('every error has its own code as name, and a message', (t) => {
@@ -16,16 +16,16 @@ t.test('every error has its own code as name, and a message', (t) => {
   t.end()
 })
 
-t.test('the README has one line for each code, with its status, and knows no others', (t) => {
+t.test('docs/errors.md has one line for each code, with its status, and knows no others', (t) => {
   // | `CODE` | status | what it means |
-  const rows = [...readme.matchAll(/^\| *`(FST_RELAY_\w+)` *\| *([^|]*?) *\|/gm)].map(([, code, status]) => [code!, status!] as const)
+  const rows = [...page.matchAll(/^\| *`(FST_RELAY_\w+)` *\| *([^|]*?) *\|/gm)].map(([, code, status]) => [code!, status!] as const)
   t.same(rows.map(([code]) => code).sort(), all.map(([code]) => code).sort())
   for (const [code, status] of rows) {
     const RelayError = errors[code as keyof typeof errors]
     const { statusCode } = new RelayError(...([] as unknown as [never, never, never]))
     if (/^\d/.test(status)) t.equal(Number.parseInt(status), statusCode, `status of ${code}`)
   }
-  const unknown = [...readme.matchAll(/FST_RELAY_[A-Z0-9_]+/g)].map(([code]) => code).filter((code) => !(code in errors))
+  const unknown = [...page.matchAll(/FST_RELAY_[A-Z0-9_]+/g)].map(([code]) => code).filter((code) => !(code in errors))
   t.same(unknown, [])
   t.end()
 })

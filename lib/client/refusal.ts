@@ -77,7 +77,7 @@ export function refusalOf ({ statusCode = 0, statusMessage, headers }: Refusal, 
 
 const answerers: Record<AnsweredBy, string> = { relay: 'The relay', between: 'Something between you and the relay' }
 const LOST_UPGRADE = 'A proxy before the relay took the Upgrade header away, and the relay'
-const RECIPE = '; mend the proxy with its recipe under "Behind a proxy" in the README of fastify-spanza-relay'
+const RECIPE = '; mend the proxy with its recipe in docs/behind-proxies.md of fastify-spanza-relay'
 
 /** What it may be that answered, judged by what such things usually say. */
 function guessOf (statusCode: number, body: Buffer): string {

@@ -124,7 +124,7 @@ class WebSocketDecoder implements Decoder {
   }
 }
 
-/** What the code of a Close frame says; the relay's codes are in the README. */
+/** What the code of a Close frame says; the relay's codes are in docs/websockets.md. */
 const reasonsByCode = new Map<number, CloseReason>([
   // `unstamped` has the same code, and no meaning here.
   ...Object.entries(closeReasons).map(([name, { webSocket }]) => [webSocket, name as CloseReason] as const),

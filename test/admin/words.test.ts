@@ -6,7 +6,7 @@ import { dropReasons } from '../../lib/hub/counters.ts'
 const { wordsOfDrop, wordsOfEnd, wordsOfRefusal } = await import(new URL('../../lib/admin/page/words.js', import.meta.url).href)
 
 /** The codes that a client may be answered in the handshake: those with a status, but for those of the admin scope. */
-const refusals = [...readFileSync(new URL('../../README.md', import.meta.url), 'utf8').matchAll(/^\| `(FST_RELAY_(?!ADMIN_)\w+)` \| \d/gm)].map(([, code]) => code!)
+const refusals = [...readFileSync(new URL('../../docs/errors.md', import.meta.url), 'utf8').matchAll(/^\| `(FST_RELAY_(?!ADMIN_)\w+)` \| \d/gm)].map(([, code]) => code!)
 
 t.test('the page has words for each reason to drop a datagram, to end a tunnel, and to refuse a handshake', (t) => {
   for (const reason of dropReasons) t.not(wordsOfDrop(reason), reason, reason)

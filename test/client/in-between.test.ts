@@ -59,13 +59,13 @@ const portOf = (app: Awaited<ReturnType<typeof relayApp>>): number => (app.serve
 t.test('nginx without its two lines for Upgrade is named, with the recipe', { skip: NGINX === undefined && 'no nginx' }, async (t) => {
   const app = await relayApp(t)
   const url = await nginx(t, `proxy_pass http://127.0.0.1:${portOf(app)}; proxy_http_version 1.1;`)
-  const message = /^A proxy before the relay took the Upgrade header away, and the relay answered 426: FST_RELAY_UPGRADE_REQUIRED, .*, Server: nginx.*; mend the proxy with its recipe under "Behind a proxy"/
+  const message = /^A proxy before the relay took the Upgrade header away, and the relay answered 426: FST_RELAY_UPGRADE_REQUIRED, .*, Server: nginx.*; mend the proxy with its recipe in docs\/behind-proxies\.md/
   await t.rejects(connect(url), { code: 'FST_RELAY_REFUSED', answeredBy: 'between', message })
   await t.rejects(connect(url, { protocol: 'websocket' }), { answeredBy: 'between', message })
   const sidecar = await started(t, { url, protocol: 'auto' })
   const [{ text }] = await once(sidecar, 'retry')
   t.match(text, message)
-  t.match(readFileSync(new URL('../../README.md', import.meta.url), 'utf8'), /^### Behind a proxy$/m)
+  t.match(readFileSync(new URL('../../docs/behind-proxies.md', import.meta.url), 'utf8'), /^<!-- recipe: nginx -->$/m)
 })
 
 t.test('a proxy that passes only WebSockets: auto falls back, says so once, and remembers', { skip: NGINX === undefined && 'no nginx' }, async (t) => {

@@ -288,7 +288,7 @@ t.test('what something in between answers is never final, and tried again slowly
     ['a proxy that wants a password', html('407 Proxy Authentication Required'), { text: /407: .* \(a proxy that wants a user name and a password\)/ }],
     ['JSON of another kind', refuse('401 No', { error: 7, message: 'Access denied' }), { text: /^Something between .* 401: Access denied/ }],
     ['a proxy without Upgrade', refuse('426 Upgrade Required', { code: 'FST_RELAY_UPGRADE_REQUIRED', message: 'This is a relay' }, 'Server: nginx\r\n'),
-      { text: /^A proxy before the relay took the Upgrade header away, and the relay answered 426: .*, Server: nginx; mend the proxy with its recipe under "Behind a proxy"/ }],
+      { text: /^A proxy before the relay took the Upgrade header away, and the relay answered 426: .*, Server: nginx; mend the proxy with its recipe in docs\/behind-proxies\.md/ }],
     ['a 101 without Spanza-Framing', say(`${SWITCHING}\r\n`), { error: { code: 'FST_RELAY_ANSWER' } }]
   ]
   for (const [name, answer, info] of answers) {

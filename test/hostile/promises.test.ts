@@ -12,7 +12,7 @@ import { serverCertificate, startApp, startListening } from '../helpers/relay-ap
 import { until } from '../helpers/tunnel.ts'
 import { initiation, publicKey, response, transportData } from '../helpers/wireguard-messages.ts'
 
-// What README.md promises under "Security", attacked in each way to ask for a tunnel.
+// What docs/security.md promises, attacked in each way to ask for a tunnel.
 
 const ATTACKER = '127.0.0.2'
 const VICTIM = '127.0.0.3'

@@ -35,7 +35,7 @@ async function startLogging (t: Test, relay: HubOptions = {}): Promise<{ app: Fa
   return { app, log }
 }
 
-/** A line as README.md documents it: without what pino and the process add. */
+/** A line as docs/operating.md documents it: without what pino and the process add. */
 function documented ({ time, pid, hostname, ...line }: Line): object {
   return line
 }

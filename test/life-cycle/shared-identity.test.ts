@@ -14,7 +14,7 @@ import { publicKey } from '../helpers/wireguard-messages.ts'
 
 // Two devices that were given one identity, by a copied disk image, say: they must not throw each other out for ever.
 
-/** What the README promises: an identity is replaced no more often within a minute. */
+/** What docs/limits.md promises: an identity is replaced no more often within a minute. */
 const REPLACEMENTS = 5
 const SPANZA = fileURLToPath(new URL('../../dist/cli/spanza.js', import.meta.url))
 

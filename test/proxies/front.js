@@ -15,7 +15,7 @@ export const HOST = 'relay.example.com'
 const ca = readFileSync(fixture('ca.pem'))
 const certificate = { key: readFileSync(fixture('server-key.pem')), cert: readFileSync(fixture('server.pem')) }
 
-/** For tunnels on which nothing is sent, in seconds: as the README has it, and to see what it does. */
+/** For tunnels on which nothing is sent, in seconds: as the recipes have it, and to see what it does. */
 const LONG_TIMEOUT = 3600
 export const SHORT_TIMEOUT = 2
 export const IDLE_MS = 5000

@@ -6,25 +6,25 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Program } from '../helpers/program.ts'
 
-// A proxy of its own for a test: its configuration is the recipe that the README gives, with this machine's
+// A proxy of its own for a test: its configuration is the recipe in docs/behind-proxies.md, with this machine's
 // addresses and files in place of the ones it names.
 
-const README = new URL('../../README.md', import.meta.url)
+const RECIPES = new URL('../../docs/behind-proxies.md', import.meta.url)
 
 /** The files that a recipe has under other names. */
 export const fixture = (name) => fileURLToPath(new URL(`../fixtures/${name}`, import.meta.url))
 
-/** The block of code behind `<!-- recipe: name -->` in the README. */
+/** The block of code behind `<!-- recipe: name -->` in docs/behind-proxies.md. */
 export function readRecipe (name) {
-  const readme = readFileSync(README, 'utf8')
+  const recipes = readFileSync(RECIPES, 'utf8')
   const marker = `<!-- recipe: ${name} -->`
-  const at = readme.indexOf(marker)
-  const block = at < 0 ? null : /^\s*```[a-z]*\n(.*?)\n```/s.exec(readme.slice(at + marker.length))
-  if (block === null) throw new Error(`README.md has no block of code behind ${marker}`)
+  const at = recipes.indexOf(marker)
+  const block = at < 0 ? null : /^\s*```[a-z]*\n(.*?)\n```/s.exec(recipes.slice(at + marker.length))
+  if (block === null) throw new Error(`docs/behind-proxies.md has no block of code behind ${marker}`)
   return block[1] + '\n'
 }
 
-/** Replaces each of `changes` wherever it is; one that is not there has been lost on the way to the README. */
+/** Replaces each of `changes` wherever it is; one that is not there has been left out of docs/behind-proxies.md. */
 export function adapt (recipe, changes) {
   let adapted = recipe
   for (const [from, to] of changes) {
