@@ -14,15 +14,17 @@ import { findInvalidHeaders, Handshake, retryAfter } from './entrance/handshake.
 import { offerUpgrade } from './entrance/http1.ts'
 import { errors, isRelayError } from './errors.ts'
 import type { FramingName } from './framing/framing.ts'
-import { closeCodes, closeWebSocket } from './framing/websocket.ts'
-import { MAX_STREAM_MESSAGE, WebSocketStream } from './framing/websocket-stream.ts'
+import { closeCodes, closeWebSocket } from './tunnel/websocket-ending.ts'
+import { WebSocketMessages } from './tunnel/websocket-messages.ts'
+import { MAX_STREAM_MESSAGE, WebSocketStream } from './tunnel/websocket-stream.ts'
+import { WebSocketTunnel } from './tunnel/websocket-tunnel.ts'
 import type { Admitted } from './hub/peer.ts'
 import { checkOptionNames } from './option-names.ts'
 import { hubOptionsIn, optionError, readList } from './options.ts'
 import { printable } from './printable.ts'
 import type { RelayServer } from './relay-server.ts'
 import { shownId } from './request-id.ts'
-import { closeTarget, framingsFor, RouteTarget } from './target/route-target.ts'
+import { framingsFor, RouteTarget } from './target/route-target.ts'
 import type { Target } from './target/target.ts'
 import { MAX_DATAGRAM_SIZE } from './wireguard.ts'
 
@@ -350,7 +352,7 @@ class RelayRoute {
     let isLater = false
     const maxInflated = carries === 'stream' ? MAX_STREAM_MESSAGE : hub.options.maxPacketSize
     handshake.acceptWebSocket({ server, protocol, maxInflated, answerHeaders }, reply.getHeaders(), {
-      onOpen: ({ webSocket, tunnel }) => {
+      onOpen: ({ webSocket, stream, tunnel }) => {
         try {
           // Others may have taken the room meanwhile.
           if (isLater) hub.checkRoom(admitted, true)
@@ -358,8 +360,8 @@ class RelayRoute {
           closeWebSocket(webSocket, closeCodes.tryAgainLater, (error as Error).message)
           return closeUnused(admitted)
         }
-        if (carries === 'stream') hub.attach(admitted, new WebSocketStream(webSocket, tunnel))
-        else hub.attach({ ...admitted, webSocket }, tunnel)
+        if (carries === 'stream') hub.attach(admitted, new WebSocketTunnel(new WebSocketStream(webSocket, stream)))
+        else hub.attach({ ...admitted, messages: new WebSocketMessages(webSocket, stream) }, tunnel)
       },
       onFailed: () => closeUnused(admitted),
       onFault: (err) => reply.log.error({ err }, "the app's own WebSocket server threw an error")
@@ -426,7 +428,7 @@ function raise (error: Error | undefined): void {
 }
 
 function closeUnused ({ target }: Admitted): void {
-  if (target !== undefined) closeTarget(target)
+  target?.close()
 }
 
 /** The route's decoded parameters as one name. A slash within one is encoded, so that no value can look like two. */

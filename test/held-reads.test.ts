@@ -1,6 +1,6 @@
 import { Duplex } from 'node:stream'
 import t from 'tap'
-import { holdReads } from '../lib/held-reads.ts'
+import { holdReads } from '../lib/internals/held-reads.ts'
 
 /** A stream that counts how often it is asked for more. */
 class Source extends Duplex {

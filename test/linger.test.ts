@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 import t, { type Test } from 'tap'
-import { endAndLinger } from '../lib/linger.ts'
+import { endAndLinger } from '../lib/tunnel/linger.ts'
 import { RawClient } from './helpers/raw-client.ts'
 
 /** The two ends of a connection. */

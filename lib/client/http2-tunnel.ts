@@ -1,7 +1,7 @@
 import { constants, type ClientHttp2Session, type ClientHttp2Stream, type OutgoingHttpHeaders } from 'node:http2'
 import { Duplex } from 'node:stream'
 import { errors } from '../errors.ts'
-import { errorCodeName } from '../http2-stream.ts'
+import { errorCodeName } from '../tunnel/http2-stream.ts'
 
 /** What a tunnel tells its connection, and asks of it. */
 export interface Http2TunnelHooks {

@@ -4,7 +4,7 @@ export { RelayConnection } from './relay-connection.ts'
 export { UdpSidecar } from './sidecar.ts'
 export { errors } from '../errors.ts'
 export type { RelayErrorCode } from '../errors.ts'
-export type { CloseReason } from '../framing/close-reasons.ts'
+export type { CloseReason } from '../tunnel/close-reasons.ts'
 export type { NoticeName } from '../framing/notices.ts'
 export type {
   ClientProtocol, ConnectOptions, DatagramFraming, DatagramOptions, HttpUpgradeOptions, RawConnectOptions, TlsOptions, TransportOptions

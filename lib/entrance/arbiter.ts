@@ -1,6 +1,6 @@
 import { ServerResponse, type IncomingMessage, type Server } from 'node:http'
 import type { Duplex } from 'node:stream'
-import { endAndLinger } from '../linger.ts'
+import { endAndLinger } from '../tunnel/linger.ts'
 import { watchParsers } from './parser-upgrade.ts'
 
 /**

@@ -1,10 +1,10 @@
 import { STATUS_CODES, validateHeaderName, validateHeaderValue, type IncomingMessage, type OutgoingHttpHeaders, type ServerResponse } from 'node:http'
 import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2'
-import type { Duplex } from 'node:stream'
 import type { FastifyError } from 'fastify'
 import { errors, isRelayError } from '../errors.ts'
 import type { HttpVersion } from '../hub/peer.ts'
 import { printable } from '../printable.ts'
+import type { Tunnel } from '../tunnel/tunnel.ts'
 import type { OpenWebSocket, WebSocketSettings } from './websocket.ts'
 
 /** What the handshakes of both versions of HTTP have in common. */
@@ -149,12 +149,12 @@ export abstract class Handshake {
   }
 
   /**
-   * Opens the tunnel: sends the answer in a write of its own, and hands over what carries the tunnel, early data included.
+   * Opens the tunnel: sends the answer in a write of its own, and gives the tunnel, early data included.
    * @param protocol what was chosen of `asked`
    * @param answerHeaders what the protocol says about it
    * @param hookHeaders what the app's hooks have set; those that do not belong there are left out
    */
-  abstract accept (protocol: string, answerHeaders: Record<string, string>, hookHeaders: ReplyHeaders): Duplex
+  abstract accept (protocol: string, answerHeaders: Record<string, string>, hookHeaders: ReplyHeaders): Tunnel
 
   /**
    * The same for a WebSocket, in the same turn of the event loop unless the app's own WebSocket server takes its time.

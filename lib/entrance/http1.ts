@@ -2,8 +2,10 @@ import { STATUS_CODES, ServerResponse, type IncomingMessage, type OutgoingHttpHe
 import type { Socket } from 'node:net'
 import type { FastifyError } from 'fastify'
 import { errors } from '../errors.ts'
-import { endAndLinger } from '../linger.ts'
+import { endAndLinger } from '../tunnel/linger.ts'
 import { prepareTcp } from '../tcp-socket.ts'
+import { socketTunnel } from '../tunnel/socket-tunnel.ts'
+import type { Tunnel } from '../tunnel/tunnel.ts'
 import { Handshake, type Refusal, type ReplyHeaders, type WebSocketOutcome } from './handshake.ts'
 import { limitInflated, openWebSocket, type WebSocketSettings } from './websocket.ts'
 
@@ -43,7 +45,7 @@ export class Http1Handshake extends Handshake {
     return this.request.headers['sec-websocket-key'] !== undefined
   }
 
-  override accept (protocol: string, answerHeaders: Record<string, string>, hookHeaders: ReplyHeaders): Socket {
+  override accept (protocol: string, answerHeaders: Record<string, string>, hookHeaders: ReplyHeaders): Tunnel {
     const response = this.response!
     // Those that hooks have set on the raw response are among `hookHeaders`.
     for (const name of response.getHeaderNames()) response.removeHeader(name)
@@ -51,7 +53,7 @@ export class Http1Handshake extends Handshake {
     response.writeHead(101, 'Switching Protocols', this.headersBesides({ Connection: 'Upgrade', Upgrade: protocol, ...answerHeaders }, hookHeaders))
     response.flushHeaders()
     this.#handOver()
-    return this.#socket
+    return socketTunnel(this.#socket)
   }
 
   override acceptWebSocket (settings: WebSocketSettings, hookHeaders: ReplyHeaders, { onOpen, onFailed, onFault }: WebSocketOutcome): void {
@@ -73,7 +75,7 @@ export class Http1Handshake extends Handshake {
         limitInflated(webSocket, maxInflated)
         // It is the hub's to close: @fastify/websocket closes its own without a reason, and apps send to all of them.
         server.clients?.delete(webSocket)
-        onOpen({ webSocket, tunnel: socket })
+        onOpen({ webSocket, stream: socket, tunnel: socketTunnel(socket) })
       }, (error) => {
         onFault(error)
         // What has been opened, or told otherwise, stays so.

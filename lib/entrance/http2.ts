@@ -3,8 +3,10 @@ import { constants, type Http2Server, type Http2ServerRequest, Http2ServerRespon
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { errors } from '../errors.ts'
-import { failOnReset, isFinished, resetStream } from '../http2-stream.ts'
+import { failOnReset, isFinished, resetStream } from '../tunnel/http2-stream.ts'
 import { prepareTcp } from '../tcp-socket.ts'
+import { Http2StreamTunnel } from '../tunnel/http2-stream-tunnel.ts'
+import type { Tunnel } from '../tunnel/tunnel.ts'
 import { Handshake, type Refusal, type ReplyHeaders, type WebSocketOutcome } from './handshake.ts'
 import { agreeOnDeflate, limitInflated, webSocketOn, type WebSocketSettings } from './websocket.ts'
 
@@ -47,26 +49,30 @@ export class Http2Handshake extends Handshake {
     return true
   }
 
-  override accept (_protocol: string, answerHeaders: Record<string, string>, hookHeaders: ReplyHeaders): ServerHttp2Stream {
+  override accept (_protocol: string, answerHeaders: Record<string, string>, hookHeaders: ReplyHeaders): Tunnel {
+    this.#accept(answerHeaders, hookHeaders)
+    return new Http2StreamTunnel(this.#stream)
+  }
+
+  #accept (answerHeaders: Record<string, string>, hookHeaders: ReplyHeaders): void {
     const headers = this.headersBesides(answerHeaders, hookHeaders)
     // A hook may have given another, which would be that of `onResponse`.
     this.response.statusCode = 200
     this.#stream.respond({ ...lowerCased(headers), ':status': 200 }, { endStream: false })
     this.opened()
     this.#stream.off('close', this.#onClose)
-    return this.#stream
   }
 
   override acceptWebSocket (settings: WebSocketSettings, hookHeaders: ReplyHeaders, { onOpen }: WebSocketOutcome): void {
     const agreed = agreeOnDeflate(settings, this.request.headers)
-    const tunnel = this.accept('websocket', {
+    this.#accept({
       ...settings.answerHeaders,
       ...(settings.protocol === undefined ? {} : { 'sec-websocket-protocol': settings.protocol }),
       ...(agreed === undefined ? {} : { 'sec-websocket-extensions': agreed.header })
     }, hookHeaders)
-    const webSocket = webSocketOn(tunnel, settings, agreed?.deflate)
+    const webSocket = webSocketOn(this.#stream, settings, agreed?.deflate)
     limitInflated(webSocket, settings.maxInflated)
-    onOpen({ webSocket, tunnel })
+    onOpen({ webSocket, stream: this.#stream, tunnel: new Http2StreamTunnel(this.#stream) })
   }
 
   protected override get isWritable (): boolean {

@@ -4,6 +4,7 @@ import type { FastifyInstance } from 'fastify'
 import * as ws from 'ws'
 import { WebSocketServer, type WebSocket } from 'ws'
 import type { HttpVersion } from '../hub/peer.ts'
+import type { Tunnel } from '../tunnel/tunnel.ts'
 
 /** Opens WebSockets (RFC 6455) with ws, which reads what comes in. */
 
@@ -23,7 +24,9 @@ const { extension, PerMessageDeflate } = ws as unknown as {
 /** A WebSocket, and what it speaks on. */
 export interface OpenWebSocket {
   webSocket: WebSocket
-  tunnel: Duplex
+  stream: Duplex
+  /** The same stream, for what the relay writes beside ws. */
+  tunnel: Tunnel
 }
 
 /** How to open one. */

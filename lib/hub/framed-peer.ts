@@ -1,12 +1,9 @@
-import type { Duplex } from 'node:stream'
-import { closeReasons, type CloseReason } from '../framing/close-reasons.ts'
 import type { DatagramSink, Decoder, Framing, FramingFault } from '../framing/framing.ts'
 import { CLOSING, PING, pong, readClosing } from '../framing/wg.ts'
-import { endAndLinger } from '../linger.ts'
-import { onEnd } from './on-end.ts'
+import { closingCodeOf, type DetachReason } from '../tunnel/close-reasons.ts'
+import type { Tunnel } from '../tunnel/tunnel.ts'
 import { PacketPeer, type PacketRouter } from './packet-peer.ts'
-import type { Admitted, DetachReason, HubContext } from './peer.ts'
-import { shareReads } from './shared-reads.ts'
+import type { Admitted, HubContext } from './peer.ts'
 
 /** Clients that are told to come back are spread over this many milliseconds. */
 const DRAIN_SPREAD_MS = 1000
@@ -19,12 +16,12 @@ export class FramedPeer extends PacketPeer implements DatagramSink {
   /** Why the client is about to end the tunnel, if it said so. */
   #farewell = 'the client ended the tunnel'
 
-  constructor (admitted: Admitted, framing: Framing, tunnel: Duplex, router: PacketRouter, hub: HubContext) {
+  constructor (admitted: Admitted, framing: Framing, tunnel: Tunnel, router: PacketRouter, hub: HubContext) {
     super(admitted, framing, tunnel, router, hub)
     this.#framing = framing
     this.#decoder = framing.createDecoder(this, hub.options)
-    tunnel.on('data', (chunk: Buffer) => this.#read(chunk))
-    onEnd(tunnel, () => this.#ended())
+    tunnel.onData((chunk) => this.#read(chunk))
+    tunnel.onEnd(() => this.#ended())
   }
 
   datagram (chunk: Buffer, frame: number, start: number, end: number, stamped: boolean): void {
@@ -39,8 +36,8 @@ export class FramedPeer extends PacketPeer implements DatagramSink {
   }
 
   protected override leave (reason: DetachReason, text: string): void {
-    const told = closeReasons[reason as CloseReason] as { code: number } | undefined
-    endAndLinger(this.tunnel, told && this.#framing.closing(told.code, text))
+    const code = closingCodeOf(reason)
+    this.tunnel.leave(reason, text, code === undefined ? undefined : this.#framing.closing(code, text))
   }
 
   override shutDown (): void {
@@ -54,7 +51,7 @@ export class FramedPeer extends PacketPeer implements DatagramSink {
     if (this.isDetached) return
     this.count(chunk.length)
     const fault = this.#decode(chunk)
-    shareReads(this.tunnel)
+    this.tunnel.shareReads()
     if (fault !== undefined) return this.close(fault.reason, fault.text)
     if (this.#owedPong === undefined) return
     this.queue.control(this.#owedPong)

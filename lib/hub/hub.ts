@@ -1,5 +1,4 @@
 import { captureRejectionSymbol, EventEmitter } from 'node:events'
-import type { Duplex } from 'node:stream'
 import { errors } from '../errors.ts'
 import { readHubOptions, type HubOptions } from '../options.ts'
 import { printable } from '../printable.ts'
@@ -16,7 +15,9 @@ import { PacketChannel } from './packet-channel.ts'
 import { PacketPeer } from './packet-peer.ts'
 import { StreamChannel } from './stream-channel.ts'
 import { TargetChannel } from './target-channel.ts'
-import type { Admitted, ChannelKey, DetachReason, HttpVersion, HubContext, Peer, PeerInfo } from './peer.ts'
+import type { DetachReason } from '../tunnel/close-reasons.ts'
+import type { Tunnel } from '../tunnel/tunnel.ts'
+import type { Admitted, ChannelKey, HttpVersion, HubContext, Peer, PeerInfo } from './peer.ts'
 
 const MAX_TICK_MS = 1000
 /** A deadline is met with this precision, as a part of it. */
@@ -237,7 +238,7 @@ export class RelayHub extends EventEmitter<HubEvents> {
    * Attaches a tunnel that `checkRoom` has found room for in this same turn of the event loop.
    * @internal
    */
-  attach (admitted: Admitted, tunnel: Duplex): void {
+  attach (admitted: Admitted, tunnel: Tunnel): void {
     const peer = this.#channelFor(admitted.channel).members.attach(admitted, tunnel)
     this.#peerCount++
     this.#countOfClient(peer, 1)
@@ -424,16 +425,16 @@ function addTraffic (total: Counters, peer: Peer): void {
   total.bytesOut += peer.bytesOut
 }
 
-/** Waits until all streams are closed, at most `grace` milliseconds. */
-async function allClosed (streams: Duplex[], grace: number): Promise<void> {
+/** Waits until all tunnels are closed, at most `grace` milliseconds. */
+async function allClosed (tunnels: Tunnel[], grace: number): Promise<void> {
   // Of some that are closed the event is still to come.
-  const open = new Set(streams.filter((stream) => !stream.closed))
+  const open = new Set(tunnels.filter((tunnel) => !tunnel.isClosed))
   if (open.size === 0) return
   await new Promise<void>((resolve) => {
     const timer = setTimeout(resolve, grace)
-    for (const stream of open) {
-      stream.once('close', () => {
-        open.delete(stream)
+    for (const tunnel of open) {
+      tunnel.onClose(() => {
+        open.delete(tunnel)
         if (open.size > 0) return
         clearTimeout(timer)
         resolve()

@@ -1,4 +1,3 @@
-import type { Duplex } from 'node:stream'
 import { errors } from '../errors.ts'
 import {
   COOKIE_REPLY, HANDSHAKE_INITIATION, HANDSHAKE_RESPONSE, OTHER, TRANSPORT_DATA,
@@ -16,6 +15,7 @@ import type { Admitted, HubContext } from './peer.ts'
 import { ReplacementLimit } from './replacement-limit.ts'
 import type { SendQueue } from './send-queue.ts'
 import { rateLimit, type TokenBucket } from '../token-bucket.ts'
+import type { Tunnel } from '../tunnel/tunnel.ts'
 
 /** What one channel may test: it must not be able to take the hub's budget from the others. */
 const MAC1_TESTS_PER_SECOND = 2000
@@ -77,7 +77,7 @@ export class PacketChannel implements PacketRouter {
     if (!isAgain) this.#countReplacements(admitted)
   }
 
-  attach (admitted: Admitted, tunnel: Duplex): PacketPeer {
+  attach (admitted: Admitted, tunnel: Tunnel): PacketPeer {
     for (const older of this.replacedBy(admitted)) older.close('replaced', 'another tunnel has the same identity now')
     const peer = createPacketPeer(admitted, tunnel, this, this.#hub)
     const identity = this.#identityFor(peer)

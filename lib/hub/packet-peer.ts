@@ -1,10 +1,11 @@
-import type { Duplex } from 'node:stream'
 import type { Encoding, Framing } from '../framing/framing.ts'
 import { notices, type NoticeName } from '../framing/notices.ts'
 import type { DropReason } from './counters.ts'
 import { observe } from './histogram.ts'
 import type { Identity } from './identity.ts'
-import { Peer, type Admitted, type DetachReason, type HubContext, type PeerInfo } from './peer.ts'
+import type { DetachReason } from '../tunnel/close-reasons.ts'
+import type { Tunnel } from '../tunnel/tunnel.ts'
+import { Peer, type Admitted, type HubContext, type PeerInfo } from './peer.ts'
 import { SendQueue, type QueueOwner } from './send-queue.ts'
 
 /** A UDP target keeps a port for each tunnel; one without keepalives is closed after this much silence where `idleTimeout` says nothing. */
@@ -36,14 +37,14 @@ export abstract class PacketPeer extends Peer implements QueueOwner {
   #sentToAtEnd: PeerInfo['sentTo'] | undefined
 
   /** @param encoding what the tunnel takes */
-  constructor (admitted: Admitted, encoding: Encoding, tunnel: Duplex, router: PacketRouter, hub: HubContext) {
+  constructor (admitted: Admitted, encoding: Encoding, tunnel: Tunnel, router: PacketRouter, hub: HubContext) {
     super(admitted, tunnel, hub)
     this.router = router
     this.framing = admitted.framing
     this.#encoding = encoding
     this.queue = new SendQueue(tunnel, encoding, this)
-    tunnel.on('error', (error) => this.close('lost', error.message))
-    tunnel.on('close', () => this.close('lost', 'the connection was closed'))
+    tunnel.onError((error) => this.close('lost', error.message))
+    tunnel.onClose(() => this.close('lost', 'the connection was closed'))
   }
 
   tooLarge (): void {

@@ -1,13 +1,12 @@
 import { randomUUID } from 'node:crypto'
-import type { Duplex } from 'node:stream'
-import type { WebSocket } from 'ws'
-import type { CloseReason } from '../framing/close-reasons.ts'
 import type { Framing, FramingName } from '../framing/framing.ts'
-import { WebSocketStream } from '../framing/websocket-stream.ts'
 import type { Clock } from './clock.ts'
 import type { Counters, DropReason } from './counters.ts'
 import type { HandshakeFaultInfo, HandshakeInfo } from './handshake-record.ts'
 import type { HubOptions } from '../options.ts'
+import type { DetachReason } from '../tunnel/close-reasons.ts'
+import type { MessageReader } from '../tunnel/message-reader.ts'
+import type { Tunnel } from '../tunnel/tunnel.ts'
 import type { UdpSendFault } from '../udp-socket.ts'
 
 /** Keepalives of many peers that came at once are spread by this part of the interval. */
@@ -24,6 +23,7 @@ export interface ChannelKey {
 
 /** A target that takes datagrams and sends some. */
 export interface DatagramTarget {
+  readonly carries: 'datagrams'
   /** Begins to receive; `onError` is told what the network reports, which is not the end. */
   receive: (onDatagram: (datagram: Buffer) => void, onError: (code: string) => void) => void
   /** Sends a datagram, whose memory must not be written to again, and tells what became of it. */
@@ -31,8 +31,15 @@ export interface DatagramTarget {
   close: () => void
 }
 
+/** A target that is a stream of bytes. */
+export interface StreamTarget {
+  readonly carries: 'stream'
+  readonly tunnel: Tunnel
+  close: () => void
+}
+
 /** Where a tunnel leads instead of to other peers: connected, and not read yet. */
-export type ConnectedTarget = Duplex | DatagramTarget
+export type ConnectedTarget = StreamTarget | DatagramTarget
 
 /** What admission has found out about a tunnel. */
 export interface Admitted {
@@ -59,26 +66,12 @@ export interface Admitted {
   /** Bytes towards the client wait until its first one has come, or a moment has passed: there are clients that lose what follows the 101 at once. */
   holdsOutput: boolean
   target?: ConnectedTarget | undefined
-  /**
-   * What brings the datagrams out of the tunnel where no framing does.
-   * @internal
-   */
-  webSocket?: WebSocket | undefined
+  /** What brings the datagrams out of the tunnel where no framing does. */
+  messages?: MessageReader | undefined
 }
 
 /** The version of HTTP that a tunnel's handshake was made in. */
 export type HttpVersion = '1.1' | '2.0'
-
-/** Why a tunnel has ended: what the relay told the other side, or what it saw. */
-export type DetachReason = CloseReason |
-  /** The other side ended its stream. */
-  'ended' |
-  /** The connection broke. */
-  'lost' |
-  /** No second tunnel came to a stream channel in time. */
-  'pair-timeout' |
-  /** The other tunnel of a stream channel broke. */
-  'partner-lost'
 
 /** A peer as the hub shows it. */
 export interface PeerInfo {
@@ -131,7 +124,7 @@ export interface HubContext {
 export abstract class Peer {
   readonly id: string
   readonly admitted: Admitted
-  readonly tunnel: Duplex
+  readonly tunnel: Tunnel
   readonly hub: HubContext
   readonly attachedAt = Date.now()
   datagramsIn = 0
@@ -146,14 +139,14 @@ export abstract class Peer {
   #keepaliveAt: number
   #bytesOutAtKeepalive = 0
 
-  constructor (admitted: Admitted, tunnel: Duplex, hub: HubContext) {
+  constructor (admitted: Admitted, tunnel: Tunnel, hub: HubContext) {
     this.id = admitted.id ?? randomUUID()
     this.admitted = admitted
     this.tunnel = tunnel
     this.hub = hub
     this.receivedAt = hub.clock.now
     this.#keepaliveAt = this.#nextKeepalive()
-    if (tunnel instanceof WebSocketStream) tunnel.onSign(() => { this.receivedAt = hub.clock.now })
+    tunnel.onSign(() => { this.receivedAt = hub.clock.now })
   }
 
   /** Leaves the channel at once, tells the other side why where the framing can, and ends the tunnel. */
@@ -162,9 +155,9 @@ export abstract class Peer {
   /** Called once per tick: deadlines and keepalives. */
   abstract sweep (): void
 
-  /** Sends a sign of life. Called only where the protocol has one; a stream has none but that of WebSockets. */
+  /** Sends a sign of life. Called only where the protocol has one. */
   protected keepAlive (): void {
-    if (this.tunnel instanceof WebSocketStream) this.tunnel.ping()
+    this.tunnel.ping()
   }
 
   /**
@@ -176,7 +169,7 @@ export abstract class Peer {
     const { clock, options } = this.hub
     const { hasKeepalive } = this.admitted
     // Signs of life that are not read yet cannot be missed.
-    if (hasKeepalive && this.tunnel.isPaused()) this.receivedAt = clock.now
+    if (hasKeepalive && this.tunnel.isPaused) this.receivedAt = clock.now
     const limit = hasKeepalive ? options.keepaliveTimeout : idleTimeout
     const silence = clock.now - (hasKeepalive ? this.receivedAt : receivedAt)
     if (limit > 0 && silence > limit) return this.close('idle', `nothing came for ${limit} ms`)
@@ -205,14 +198,14 @@ export abstract class Peer {
   }
 
   info (): PeerInfo {
-    const { channel, address, protocol, httpVersion, framing, webSocket, publicKey, context } = this.admitted
+    const { channel, address, protocol, httpVersion, framing, messages, publicKey, context } = this.admitted
     return {
       id: this.id,
       channel,
       address,
       protocol,
       httpVersion,
-      framing: webSocket === undefined ? framing?.name ?? 'raw' : 'websocket',
+      framing: messages === undefined ? framing?.name ?? 'raw' : 'websocket',
       publicKey: publicKey?.toString('base64'),
       context,
       attachedAt: new Date(this.attachedAt),

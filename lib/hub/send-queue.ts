@@ -1,10 +1,7 @@
-import type { Socket } from 'node:net'
-import type { Duplex } from 'node:stream'
 import type { Encoding } from '../framing/framing.ts'
 import { MAX_DATAGRAMS, WaitQueue, type Taken } from '../wait-queue.ts'
-import { isPlain } from './plain-socket.ts'
-import { isShared } from './shared-reads.ts'
-import { stagingFor, writeStaged } from './staging.ts'
+import { isShared } from '../tunnel/shared-reads.ts'
+import type { Tunnel } from '../tunnel/tunnel.ts'
 
 /** In what portions datagrams wait, and are handed to the socket that takes something again, in bytes. */
 const WRITE_SIZE = 64 * 1024
@@ -40,10 +37,9 @@ export interface QueueOwner {
  * large chunks alive; WireGuard's handshake messages go first, and when there is no room the oldest data goes.
  */
 export class SendQueue {
-  readonly #tunnel: Duplex
+  readonly #tunnel: Tunnel
   readonly #encoding: Encoding
   readonly #owner: QueueOwner
-  readonly #plainSocket: Socket | undefined
   // The pieces gathered from the current chunk, as parallel arrays: nothing is allocated for a piece. While the socket is
   // blocked, each is one datagram.
   #pieceCount = 0
@@ -58,12 +54,11 @@ export class SendQueue {
   #writes = 0
   readonly #onTaken = (): void => this.#drain()
 
-  constructor (tunnel: Duplex, encoding: Encoding, owner: QueueOwner) {
+  constructor (tunnel: Tunnel, encoding: Encoding, owner: QueueOwner) {
     this.#tunnel = tunnel
     this.#encoding = encoding
     this.#owner = owner
-    if (isPlain(tunnel)) this.#plainSocket = tunnel
-    tunnel.on('drain', this.#onTaken)
+    tunnel.onDrain(this.#onTaken)
   }
 
   get isBlocked (): boolean {
@@ -154,9 +149,11 @@ export class SendQueue {
 
   #writeGathered (count: number): void {
     this.#owner.datagramsOut += this.#datagramCount
-    if (this.#canLeaveAsItIs(count)) this.#write(this.#sources[0]!.subarray(this.#starts[0], this.#ends[0]))
-    else if (this.#plainSocket?.writableLength === 0) this.#writeStaged(this.#plainSocket, count)
-    else this.#writeJoined(count)
+    if (this.#canLeaveAsItIs(count)) return this.#write(this.#sources[0]!.subarray(this.#starts[0], this.#ends[0]))
+    const size = this.#joinedSize(0, count)
+    const staging = this.#tunnel.stage(size)
+    if (staging === undefined) this.#writeJoined(count, size)
+    else this.#writeStaged(count, staging)
   }
 
   /** Whether it is a single piece that the socket may keep as the memory it came in. */
@@ -166,16 +163,14 @@ export class SendQueue {
     return this.#tunnel.writableLength === 0 || (this.#ends[0]! - this.#starts[0]!) * 2 >= this.#sources[0]!.buffer.byteLength
   }
 
-  #writeStaged (socket: Socket, count: number): void {
-    const staging = stagingFor(this.#joinedSize(0, count))
+  #writeStaged (count: number, staging: Buffer): void {
     const length = this.#join(0, count, staging)
     this.#owner.bytesOut += length
     this.#writes = 1
-    writeStaged(socket, staging, length)
+    this.#tunnel.writeStaged(staging, length)
   }
 
-  #writeJoined (count: number): void {
-    const size = this.#joinedSize(0, count)
+  #writeJoined (count: number, size: number): void {
     // What has to wait in the socket must not hold a slab that others share, either.
     const joined = this.#tunnel.writableLength > 0 ? Buffer.allocUnsafeSlow(size) : Buffer.allocUnsafe(size)
     this.#write(joined.subarray(0, this.#join(0, count, joined)))
@@ -238,7 +233,7 @@ export class SendQueue {
   }
 
   #drain (): void {
-    if (this.#tunnel.destroyed) return
+    if (this.#tunnel.isDestroyed) return
     this.#tunnel.cork()
     try {
       this.#writeAllThatWaits()

@@ -1,9 +1,9 @@
-import { Duplex } from 'node:stream'
 import { classify, clearReserved, isHandshake } from '../wireguard.ts'
 import { countUp } from './counters.ts'
 import { createPacketPeer } from './create-packet-peer.ts'
 import type { PacketPeer, PacketRouter } from './packet-peer.ts'
 import type { Admitted, DatagramTarget, HubContext, Peer } from './peer.ts'
+import type { Tunnel } from '../tunnel/tunnel.ts'
 import { TargetStreamPeer } from './target-stream-peer.ts'
 
 /** Tunnels that each lead to a target of their own: there is nobody here to meet. */
@@ -30,11 +30,11 @@ export class TargetChannel {
 
   checkRoom (): void {}
 
-  attach (admitted: Admitted, tunnel: Duplex): Peer {
+  attach (admitted: Admitted, tunnel: Tunnel): Peer {
     const target = admitted.target!
     const detach = (peer: Peer): void => { this.#peers.delete(peer) }
-    const peer = target instanceof Duplex
-      ? new TargetStreamPeer(admitted, tunnel, target, detach, this.#hub)
+    const peer = target.carries === 'stream'
+      ? new TargetStreamPeer(admitted, tunnel, target.tunnel, detach, this.#hub)
       : joinDatagrams(admitted, tunnel, target, detach, this.#hub)
     this.#peers.add(peer)
     return peer
@@ -45,7 +45,7 @@ export class TargetChannel {
   }
 }
 
-function joinDatagrams (admitted: Admitted, tunnel: Duplex, target: DatagramTarget, detach: (peer: Peer) => void, hub: HubContext): Peer {
+function joinDatagrams (admitted: Admitted, tunnel: Tunnel, target: DatagramTarget, detach: (peer: Peer) => void, hub: HubContext): Peer {
   const router = new TargetRouter(target, detach, hub)
   const peer = createPacketPeer(admitted, tunnel, router, hub)
   router.receive(peer)

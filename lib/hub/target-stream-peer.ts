@@ -1,13 +1,12 @@
-import type { Duplex } from 'node:stream'
-import { isFinished } from '../http2-stream.ts'
-import { onEnd } from './on-end.ts'
-import { Peer, type Admitted, type DetachReason, type HubContext } from './peer.ts'
-import { abort, afterFirstByte, forward } from './splice.ts'
-import { WriteDeadline } from './write-deadline.ts'
+import type { DetachReason } from '../tunnel/close-reasons.ts'
+import { afterFirstByte, forward } from '../tunnel/splice.ts'
+import type { Tunnel } from '../tunnel/tunnel.ts'
+import { WriteDeadline } from '../tunnel/write-deadline.ts'
+import { Peer, type Admitted, type HubContext } from './peer.ts'
 
 /** A peer whose tunnel is spliced with the connection to its target. */
 export class TargetStreamPeer extends Peer {
-  readonly #target: Duplex
+  readonly #target: Tunnel
   readonly #leave: (peer: Peer) => void
   /** When one direction has ended, by the hub's clock. */
   #halfClosedAt: number | undefined
@@ -15,17 +14,17 @@ export class TargetStreamPeer extends Peer {
   readonly #deadline: WriteDeadline
   readonly #targetDeadline: WriteDeadline
 
-  constructor (admitted: Admitted, tunnel: Duplex, target: Duplex, leave: (peer: Peer) => void, hub: HubContext) {
+  constructor (admitted: Admitted, tunnel: Tunnel, target: Tunnel, leave: (peer: Peer) => void, hub: HubContext) {
     super(admitted, tunnel, hub)
     this.#target = target
     this.#leave = leave
     this.#deadline = new WriteDeadline(tunnel)
     this.#targetDeadline = new WriteDeadline(target)
-    tunnel.on('error', (error) => this.close('lost', error.message))
-    target.on('error', (error) => this.close('target-failed', error.message))
-    for (const stream of [tunnel, target]) {
-      onEnd(stream, () => { this.#halfClosedAt = hub.clock.now })
-      stream.on('close', () => this.#closed(stream))
+    tunnel.onError((error) => this.close('lost', error.message))
+    target.onError((error) => this.close('target-failed', error.message))
+    for (const each of [tunnel, target]) {
+      each.onEnd(() => { this.#halfClosedAt = hub.clock.now })
+      each.onClose(() => this.#closed(each))
     }
     forward(tunnel, target, (length) => this.count(length))
     const answer = (): void => forward(target, tunnel, (length) => {
@@ -40,8 +39,8 @@ export class TargetStreamPeer extends Peer {
     if (this.isDetached) return
     this.#detach(reason, text)
     // The stream is cut short; its end must not look like one that the other side has sent.
-    abort(this.tunnel, reason, text)
-    abort(this.#target, reason, text)
+    this.tunnel.abort(reason, text)
+    this.#target.abort(reason, text)
   }
 
   override sweep (): void {
@@ -59,11 +58,11 @@ export class TargetStreamPeer extends Peer {
   }
 
   /** One of the two is closed: after both directions have ended, or because it broke. */
-  #closed (stream: Duplex): void {
+  #closed (tunnel: Tunnel): void {
     if (this.isDetached) return
-    const isWhole = stream.readableEnded && isFinished(stream)
-    if (!isWhole) this.close(stream === this.tunnel ? 'lost' : 'target-failed', 'the connection was closed')
-    else if (this.tunnel.closed && this.#target.closed) this.#detach('ended', 'both directions have ended')
+    const isWhole = tunnel.hasEnded && tunnel.isFinished
+    if (!isWhole) this.close(tunnel === this.tunnel ? 'lost' : 'target-failed', 'the connection was closed')
+    else if (this.tunnel.isClosed && this.#target.isClosed) this.#detach('ended', 'both directions have ended')
   }
 
   #detach (reason: DetachReason, text: string): void {

@@ -1,4 +1,3 @@
-import { Duplex } from 'node:stream'
 import { inspect } from 'node:util'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { clientAddress } from '../admission/client-address.ts'
@@ -7,7 +6,7 @@ import type { FramingName } from '../framing/framing.ts'
 import type { ConnectedTarget } from '../hub/peer.ts'
 import { optionError } from '../options.ts'
 import { encodeProxyHeader, type ProxyProtocolVersion } from '../proxy-protocol.ts'
-import { connectStream } from './stream.ts'
+import { connectStream } from '../tunnel/connect-stream.ts'
 import { parseTarget, type Target } from './target.ts'
 import { UdpTarget } from './udp.ts'
 
@@ -51,21 +50,15 @@ export class RouteTarget {
     const timeout = Math.min(MAX_CONNECT_MS, Math.ceil(handshakeTimeout / 2))
     if (target.protocol === 'udp') return await UdpTarget.open(target, timeout)
     const header = this.#proxyProtocol && encodeProxyHeader(this.#proxyProtocol, addressesOf(request))
-    const socket = await connectStream(target, timeout)
-    if (header !== undefined) socket.write(header)
-    return socket
+    const tunnel = await connectStream(target, timeout)
+    if (header !== undefined) tunnel.write(header)
+    return { carries: 'stream', tunnel, close: () => tunnel.destroy() }
   }
 }
 
 /** Of `framings`, those that a target can be reached by: datagrams for UDP, a bare stream for anything else. */
 export function framingsFor (target: Target, framings: readonly FramingName[]): FramingName[] {
   return framings.filter((name) => (name === 'raw') !== (target.protocol === 'udp'))
-}
-
-/** Lets go of a target that no tunnel will lead to. */
-export function closeTarget (target: ConnectedTarget): void {
-  if (target instanceof Duplex) target.destroy()
-  else target.close()
 }
 
 /** Both ends of a client's connection, as far as they are known: a port belongs to an address that no proxy has told. */

@@ -8,6 +8,7 @@ import type { HostPort } from '../host-port.ts'
 
 /** A UDP socket of one tunnel's own, connected to its target: what comes from elsewhere does not arrive. */
 export class UdpTarget implements DatagramTarget {
+  readonly carries = 'datagrams'
   readonly #socket: Socket
   #isClosed = false
 

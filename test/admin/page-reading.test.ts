@@ -23,7 +23,7 @@ function attachMany (app: FastifyInstance, count: number): void {
       framing: wg,
       hasKeepalive: false,
       holdsOutput: false
-    }, new FakeTunnel())
+    }, new FakeTunnel().tunnel)
   }
 }
 

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import t from 'tap'
-import { closeReasons } from '../../lib/framing/close-reasons.ts'
+import { closeReasons } from '../../lib/tunnel/close-reasons.ts'
 import { dropReasons } from '../../lib/hub/counters.ts'
 
 const { wordsOfDrop, wordsOfEnd, wordsOfRefusal } = await import(new URL('../../lib/admin/page/words.js', import.meta.url).href)

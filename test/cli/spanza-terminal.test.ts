@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import t from 'tap'
-import { closeReasons } from '../../lib/framing/close-reasons.ts'
+import { closeReasons } from '../../lib/tunnel/close-reasons.ts'
 import { wg } from '../../lib/framing/wg.ts'
 import { fakeRelay } from '../helpers/fake-relay.ts'
 import { Program } from '../helpers/program.ts'

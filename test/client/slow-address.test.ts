@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { connect } from '../../lib/client/index.ts'
-import { connectStream } from '../../lib/target/stream.ts'
+import { connectStream } from '../../lib/tunnel/connect-stream.ts'
 import { attemptTimeout } from '../../lib/tcp-socket.ts'
 import { resolveEveryNameTo, slowListener } from '../helpers/slow-listener.ts'
 
@@ -28,11 +28,13 @@ for (const secure of [false, true]) {
 t.test('a target at such a name', { skip }, async (t) => {
   const { port, resumeSoon } = await slowListener(t)
   resolveEveryNameTo(t, addresses)
-  const attempt = connectStream({ protocol: 'tcp', host: 'target.example.com', port }, 20_000)
+  const attempt = connectStream({ host: 'target.example.com', port }, 20_000)
   resumeSoon()
-  const socket = await attempt
-  t.equal(socket.remoteAddress, '127.0.0.2')
-  socket.destroy()
+  const tunnel = await attempt
+  tunnel.write(Buffer.from('anybody there?'))
+  const answer = await new Promise<Buffer>((resolve) => tunnel.onData(resolve))
+  t.match(answer.toString(), /^HTTP\/1\.1 101 /, 'the one with a server')
+  tunnel.destroy()
 })
 
 t.test('four addresses have their turn within the deadline, none more than 5 s', (t) => {

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { closeReasonOf, closeReasons } from '../../lib/framing/close-reasons.ts'
+import { closeReasonOf, closeReasons } from '../../lib/tunnel/close-reasons.ts'
 
 t.test('the codes are those of the wire format', async (t) => {
   t.same(Object.fromEntries(Object.entries(closeReasons).map(([name, { code }]) => [name, code])), {

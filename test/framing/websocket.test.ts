@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import t from 'tap'
 import * as ws from 'ws'
-import { webSocketEncoding } from '../../lib/framing/websocket.ts'
+import { webSocketEncoding } from '../../lib/framing/websocket-encoding.ts'
 
 /** What @types/ws has not. */
 interface WsReceiver {

@@ -225,7 +225,7 @@ class World {
     }
     const tunnel = new FakeTunnel()
     this.#tunnels.push(tunnel)
-    const peer = channel.attach(admitted, tunnel)
+    const peer = channel.attach(admitted, tunnel.tunnel)
     const sink = new Sink()
     this.#everSeen[place]!.add(who)
     this.#seats.push({

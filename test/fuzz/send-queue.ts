@@ -46,7 +46,7 @@ const sendQueue: Fuzz = {
         waiting -= count
       }
     }
-    const queue = new SendQueue(tunnel, framings[to], counters)
+    const queue = new SendQueue(tunnel.tunnel, framings[to], counters)
     const sent: Buffer[] = []
 
     const chunk = (from: 'wg' | 'len16', datagrams: Buffer[], isKept: (at: number) => boolean) => {

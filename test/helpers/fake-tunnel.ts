@@ -1,8 +1,11 @@
 import { Duplex } from 'node:stream'
+import { StreamTunnel } from '../../lib/tunnel/stream-tunnel.ts'
 
 /** A tunnel whose writes can be seen one by one, and are only taken when the test says so. */
 export class FakeTunnel extends Duplex {
   readonly writes: Buffer[] = []
+  /** What the hub is given. */
+  readonly tunnel = new StreamTunnel(this)
   #isOpen: boolean
   #taken: (() => void) | undefined
 

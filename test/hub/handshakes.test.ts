@@ -57,7 +57,7 @@ class World {
       framing,
       hasKeepalive: true,
       holdsOutput: false
-    }, tunnel)
+    }, tunnel.tunnel)
     return { tunnel, peer, isWg: framing === wg }
   }
 

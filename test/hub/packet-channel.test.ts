@@ -559,7 +559,7 @@ function unitChannel ({ mac1Tests = 1000 } = {}) {
       framing,
       hasKeepalive: true,
       holdsOutput: false
-    }, tunnel)
+    }, tunnel.tunnel)
     return tunnel
   }
   return { channel, counters, join }

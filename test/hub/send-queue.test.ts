@@ -21,7 +21,7 @@ function setUp (framing: Framing, options?: ConstructorParameters<typeof FakeTun
     waited: (milliseconds: number, count: number) => { if (milliseconds >= 0) counters.left += count },
     overflowed: (count: number) => { counters.dropped += count }
   }
-  const queue = new SendQueue(tunnel, framing, counters)
+  const queue = new SendQueue(tunnel.tunnel, framing, counters)
   return { tunnel, counters, queue }
 }
 

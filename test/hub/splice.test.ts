@@ -1,13 +1,14 @@
 import { once } from 'node:events'
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 import t from 'tap'
-import { abort, afterFirstByte, forward } from '../../lib/hub/splice.ts'
+import { afterFirstByte, forward } from '../../lib/tunnel/splice.ts'
+import { socketTunnel } from '../../lib/tunnel/socket-tunnel.ts'
 import { FakeTunnel } from '../helpers/fake-tunnel.ts'
 
 t.test('bytes and the end are carried over, and counted', async (t) => {
   const [from, to] = [new FakeTunnel(), new FakeTunnel()]
   let count = 0
-  forward(from, to, (length) => { count += length })
+  forward(from.tunnel, to.tunnel, (length) => { count += length })
   await from.receive(Buffer.from('abc'))
   await from.receive(Buffer.from('de'))
   t.equal(Buffer.concat(to.writes).toString(), 'abcde')
@@ -20,7 +21,7 @@ t.test('bytes and the end are carried over, and counted', async (t) => {
 
 t.test('no more is read than the other side takes', async (t) => {
   const [from, to] = [new FakeTunnel(), new FakeTunnel({ isOpen: false })]
-  forward(from, to, () => {})
+  forward(from.tunnel, to.tunnel, () => {})
   for (let i = 0; i < 5; i++) await from.receive(Buffer.from([i]))
   t.equal(to.writes.length, 1)
   t.ok(from.isPaused())
@@ -33,7 +34,7 @@ t.test('no more is read than the other side takes', async (t) => {
 t.test('nothing is read while the other side has yet to take what was written before', async (t) => {
   const [from, to] = [new FakeTunnel(), new FakeTunnel({ isOpen: false })]
   to.write('first')
-  forward(from, to, () => {})
+  forward(from.tunnel, to.tunnel, () => {})
   await from.receive(Buffer.from('second'))
   t.equal(Buffer.concat(to.writes).toString(), 'first')
   await to.open()
@@ -42,7 +43,7 @@ t.test('nothing is read while the other side has yet to take what was written be
 
 t.test('what is no TCP socket is aborted, too', async (t) => {
   const tunnel = new FakeTunnel()
-  abort(tunnel, 'lost', 'a test')
+  tunnel.tunnel.abort('lost', 'a test')
   t.ok(tunnel.destroyed)
 })
 
@@ -58,7 +59,7 @@ t.test('a socket that has just been ended is closed all the same', async (t) => 
   const closed = once(tunnel, 'close')
   tunnel.write('last words')
   tunnel.end()
-  abort(tunnel, 'lost', 'a test')
+  socketTunnel(tunnel).abort('lost', 'a test')
   await closed
   client.destroy()
 })
@@ -66,7 +67,7 @@ t.test('a socket that has just been ended is closed all the same', async (t) => 
 t.test('what waits for a first byte waits no longer than for that', async (t) => {
   const tunnel = new FakeTunnel()
   let calls = 0
-  afterFirstByte(tunnel, () => { calls++ })
+  afterFirstByte(tunnel.tunnel, () => { calls++ })
   await new Promise((resolve) => setImmediate(resolve))
   t.equal(calls, 0)
   await tunnel.receive(Buffer.from('a'))
@@ -78,16 +79,16 @@ t.test('what waits for a first byte waits no longer than for that', async (t) =>
 t.test('what waits for a first byte that never comes waits for a moment, and not for one who has left', async (t) => {
   const [silent, gone] = [new FakeTunnel(), new FakeTunnel()]
   let goneCalls = 0
-  afterFirstByte(gone, () => { goneCalls++ })
+  afterFirstByte(gone.tunnel, () => { goneCalls++ })
   gone.destroy()
-  await new Promise<void>((resolve) => afterFirstByte(silent, resolve))
+  await new Promise<void>((resolve) => afterFirstByte(silent.tunnel, resolve))
   t.equal(goneCalls, 0)
 })
 
 t.test('a large chunk is written in pieces, each when the one before has been taken, and the end behind them', async (t) => {
   const [from, to] = [new FakeTunnel({ highWaterMark: 65536 }), new FakeTunnel({ isOpen: false, highWaterMark: 65536 })]
   const counted: number[] = []
-  forward(from, to, (length) => counted.push(length))
+  forward(from.tunnel, to.tunnel, (length) => counted.push(length))
   const chunk = Buffer.alloc(150_000, 'abcdefg')
   await from.receive(chunk)
   from.push(Buffer.from('behind it'))

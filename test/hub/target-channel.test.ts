@@ -2,7 +2,8 @@ import t from 'tap'
 import { len16 } from '../../lib/framing/len16.ts'
 import { Clock } from '../../lib/hub/clock.ts'
 import { createCounters } from '../../lib/hub/counters.ts'
-import type { DatagramTarget, DetachReason } from '../../lib/hub/peer.ts'
+import type { DatagramTarget } from '../../lib/hub/peer.ts'
+import type { DetachReason } from '../../lib/tunnel/close-reasons.ts'
 import { TargetChannel } from '../../lib/hub/target-channel.ts'
 import { readHubOptions, type HubOptions } from '../../lib/options.ts'
 import { FakeTunnel } from '../helpers/fake-tunnel.ts'
@@ -16,7 +17,7 @@ function attachSilent (options: HubOptions, hasKeepalive: boolean) {
     options: readHubOptions(options), clock, counters: createCounters(), detached: (_peer, reason) => left.push(reason), handshakesFail () {}, handshakesSucceed () {}
   })
   let isOpen = true
-  const target: DatagramTarget = { receive () {}, send () {}, close () { isOpen = false } }
+  const target: DatagramTarget = { carries: 'datagrams', receive () {}, send () {}, close () { isOpen = false } }
   channel.attach({
     channel: { scope: '', name: '', kind: 'target' },
     id: undefined,
@@ -30,7 +31,7 @@ function attachSilent (options: HubOptions, hasKeepalive: boolean) {
     hasKeepalive,
     holdsOutput: false,
     target
-  }, new FakeTunnel())
+  }, new FakeTunnel().tunnel)
   /** How long it takes, in seconds, until the peer is closed. */
   return (): number | undefined => {
     for (clock.now = 0; clock.now <= 3_600_000; clock.now += 1000) {

@@ -6,7 +6,7 @@ import type { Duplex } from 'node:stream'
 import { connect as connectTls } from 'node:tls'
 import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
-import { WriteDeadline } from '../../lib/hub/write-deadline.ts'
+import { WriteDeadline } from '../../lib/tunnel/write-deadline.ts'
 import { FakeTunnel } from '../helpers/fake-tunnel.ts'
 import { openSession, openTunnelOn } from '../helpers/http2-client.ts'
 import { upgradeText } from '../helpers/raw-client.ts'
@@ -30,7 +30,7 @@ function flood (tunnel: Tunnel): void {
 
 t.test('a stream that takes nothing for too long is over its deadline, one that takes something is not', async (t) => {
   const tunnel = new FakeTunnel({ isOpen: false, highWaterMark: 1000 })
-  const deadline = new WriteDeadline(tunnel)
+  const deadline = new WriteDeadline(tunnel.tunnel)
   t.notOk(deadline.isOver(0, 0, 100))
   for (let i = 0; i < 3; i++) tunnel.write('x')
   t.notOk(deadline.isOver(3, 1000, 100), 'it begins to wait now')

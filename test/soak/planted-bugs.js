@@ -19,7 +19,7 @@ const bugs = {
     wrap(PacketChannel.prototype, 'attach', (original, admitted, tunnel) => {
       const peer = original(admitted, tunnel)
       queues.add(peer.queue)
-      tunnel.once('close', () => queues.delete(peer.queue))
+      tunnel.onClose(() => queues.delete(peer.queue))
       return peer
     })
     let calls = 0
@@ -53,7 +53,7 @@ const bugs = {
   'lost-byte' () {
     wrap(StreamChannel.prototype, 'attach', (original, admitted, tunnel) => {
       let wasBlocked = false
-      wrap(tunnel, 'write', (write, chunk, ...rest) => {
+      wrap(tunnel.stream, 'write', (write, chunk, ...rest) => {
         const isOpen = write(wasBlocked ? chunk.subarray(1) : chunk, ...rest)
         wasBlocked = !isOpen
         return isOpen
@@ -65,7 +65,7 @@ const bugs = {
   'half-stream' () {
     // The end of a stream that broke is passed on as if it were whole.
     wrap(StreamChannel.prototype, 'attach', (original, admitted, tunnel) => {
-      tunnel.resetAndDestroy = () => tunnel.end()
+      tunnel.abort = () => tunnel.end()
       return original(admitted, tunnel)
     })
   },
@@ -92,7 +92,7 @@ const bugs = {
 
   'leaked-listener' () {
     wrap(PacketChannel.prototype, 'attach', (original, admitted, tunnel) => {
-      process.on('leaked', () => tunnel.remoteAddress)
+      process.on('leaked', () => tunnel.stream.remoteAddress)
       return original(admitted, tunnel)
     })
     process.setMaxListeners(0)
@@ -109,7 +109,7 @@ const bugs = {
   'leaked-socket' () {
     let tunnels = 0
     wrap(PacketChannel.prototype, 'attach', (original, admitted, tunnel) => {
-      if (++tunnels % 50 === 0) tunnel.destroy = () => tunnel
+      if (++tunnels % 50 === 0) tunnel.stream.destroy = () => tunnel.stream
       return original(admitted, tunnel)
     })
   },

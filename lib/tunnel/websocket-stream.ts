@@ -1,7 +1,7 @@
 import { Duplex } from 'node:stream'
 import type { WebSocket } from 'ws'
-import { holdReads } from '../held-reads.ts'
-import { closeCodes, closeWebSocket, limitMessages, onWebSocketEnd, type WebSocketEnd } from './websocket.ts'
+import { holdReads } from '../internals/held-reads.ts'
+import { closeCodes, closeWebSocket, limitMessages, onWebSocketEnd, type WebSocketEnd } from './websocket-ending.ts'
 
 /** A message is gathered before it is passed on, so its size is what a client can make the relay hold. */
 export const MAX_STREAM_MESSAGE = 1024 * 1024

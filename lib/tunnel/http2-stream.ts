@@ -1,11 +1,6 @@
 import { constants, type Http2Stream } from 'node:http2'
-import type { Duplex } from 'node:stream'
 
 /** How a stream of HTTP/2 that is a tunnel ends and breaks, which Node shows in other ways than with a socket. */
-
-export function isHttp2 (tunnel: Duplex): tunnel is Http2Stream {
-  return 'rstCode' in tunnel
-}
 
 /** RFC 9113, section 7: by their number. */
 const errorCodes = [
@@ -34,15 +29,10 @@ export function resetStream (stream: Http2Stream, code: number): void {
   setImmediate(() => stream.close(code))
 }
 
-/** Whether the end of a tunnel that has just come is not one that the other side has sent: Node also ends what is reset. */
-export function isCutShort (tunnel: Duplex): boolean {
-  return isHttp2(tunnel) && (tunnel.destroyed || tunnel.rstCode !== constants.NGHTTP2_NO_ERROR)
-}
-
 /**
- * Whether all that was written to a tunnel that is closed now has gone out: Node closes a stream of HTTP/2 when both sides have
- * ended it, at times before it calls the last write finished.
+ * Whether all that was written to a stream that is closed now has gone out: Node closes one when both sides have ended it, at times
+ * before it calls the last write finished.
  */
-export function isFinished (tunnel: Duplex): boolean {
-  return tunnel.writableFinished || (isHttp2(tunnel) && tunnel.writableEnded && tunnel.rstCode === constants.NGHTTP2_NO_ERROR)
+export function isFinished (stream: Http2Stream): boolean {
+  return stream.writableFinished || (stream.writableEnded && stream.rstCode === constants.NGHTTP2_NO_ERROR)
 }

@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
-import { isPlain, isReadInto, readInto } from './plain-socket.ts'
+import { isPlain, isReadInto, readInto } from '../internals/plain-socket.ts'
 
 /** Of more than this, larger reads gain little; of less, they cost a third more for each datagram. */
 const SIZE = 512 * 1024

@@ -1,40 +1,34 @@
-import type { Duplex } from 'node:stream'
-import { WebSocketStream } from '../framing/websocket-stream.ts'
-import { writeQueueSize } from './plain-socket.ts'
+import type { Tunnel } from './tunnel.ts'
 
-/** Tells when a stream has taken nothing at all for too long; one that is merely slow takes something now and then. */
+/** Tells when a tunnel has taken nothing at all for too long; one that is merely slow takes something now and then. */
 export class WriteDeadline {
-  readonly #stream: Duplex
+  readonly #tunnel: Tunnel
   /** Since when it has taken nothing, by the hub's clock. */
   #since: number | undefined
   #taken = 0
   #queued = 0
 
-  constructor (stream: Duplex) {
-    this.#stream = stream
+  constructor (tunnel: Tunnel) {
+    this.#tunnel = tunnel
   }
 
   /**
    * Called once per tick.
-   * @param written all bytes that were written to the stream
+   * @param written all bytes that were written to the tunnel
    * @param timeout milliseconds
    */
   isOver (written: number, now: number, timeout: number): boolean {
-    const waiting = waitingIn(this.#stream)
+    const { waiting } = this.#tunnel
     if (waiting === 0) {
       this.#since = undefined
       return false
     }
     const taken = written - waiting
     // Of a single large write the system takes some, too.
-    const queued = writeQueueSize(this.#stream)
+    const queued = this.#tunnel.systemQueueSize
     if (this.#since === undefined || taken !== this.#taken || queued !== this.#queued) this.#since = now
     this.#taken = taken
     this.#queued = queued
     return now - this.#since > timeout
   }
-}
-
-function waitingIn (stream: Duplex): number {
-  return stream instanceof WebSocketStream ? stream.waiting : stream.writableLength
 }

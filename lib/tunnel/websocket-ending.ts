@@ -1,22 +1,11 @@
 import type { Duplex } from 'node:stream'
 import type { WebSocket } from 'ws'
-import { LINGER_MS } from '../linger.ts'
+import { utf8Prefix } from '../framing/utf8-prefix.ts'
 import { printable } from '../printable.ts'
-import { clearReserved } from '../wireguard.ts'
-import type { Encoding } from './framing.ts'
-import { utf8Prefix } from './utf8-prefix.ts'
+import { LINGER_MS } from './linger.ts'
 
-/**
- * WebSockets (RFC 6455) as a carrier of datagrams, one in each binary message. What comes in is read by ws; what goes out
- * is framed here, because the datagrams of one chunk are to leave in one write, and a server's frames need no mask.
- */
+/** How WebSockets (RFC 6455) that ws reads end, and what they may gather. */
 
-/** A final frame of binary data, and a ping (section 5.2). */
-const BINARY = 0x82
-const PING = 0x89
-/** A length in the frame's second byte is below this; here follow two bytes with the length. */
-const LENGTH_16 = 126
-const MAX_HEADER_LENGTH = 4
 /** A client's control frame: two bytes, and four of the mask. */
 const CONTROL_HEADER_LENGTH = 6
 const MAX_REASON_LENGTH = 123
@@ -27,29 +16,6 @@ export const closeCodes = { normal: 1000, unsupportedData: 1003, messageTooBig: 
 /** What ws tells where no Close frame has come, or one without a code. Neither may be sent. */
 const ABNORMAL_CLOSURE = 1006
 const NO_STATUS = 1005
-
-export const webSocketEncoding: Encoding = {
-  maxOverhead: MAX_HEADER_LENGTH,
-
-  encode (target, offset, source, start, end, stamped) {
-    const length = end - start
-    target[offset] = BINARY
-    let payload = offset + 2
-    if (length < LENGTH_16) {
-      target[offset + 1] = length
-    } else {
-      target[offset + 1] = LENGTH_16
-      payload = target.writeUInt16BE(length, offset + 2)
-    }
-    source.copy(target, payload, start, end)
-    if (stamped) clearReserved(target, payload)
-    return payload + length
-  },
-
-  keepalive () {
-    return Buffer.from([PING, 0])
-  }
-}
 
 /** How a WebSocket has ended. */
 export interface WebSocketEnd {
