@@ -8,7 +8,7 @@ import { delimiter, dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
-const ofOthers = /^(?:browser\/|admin\/page|e2e\/(?:full-tunnel|readme|why-not)|client\/real-proxies|network\/|package\.test)/
+const ofOthers = /^(?:browser\/|admin\/page|e2e\/(?:full-tunnel|readme|why-not)|client\/real-proxies|network\/|package\/package|docs\/)/
 const TAP = fileURLToPath(new URL('../node_modules/tap/dist/esm/run.mjs', import.meta.url))
 
 const separator = process.argv.indexOf('--')

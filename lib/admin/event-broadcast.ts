@@ -1,7 +1,7 @@
 import { Readable } from 'node:stream'
 import type { DetachInfo, RefusalInfo, RelayHub } from '../hub/hub.ts'
 import type { PeerInfo } from '../hub/peer.ts'
-import { printable } from '../printable.ts'
+import { printable } from '../util/printable.ts'
 import { rememberPeer, viewPeer, viewRefusal } from './views.ts'
 
 /** Half of what proxies usually wait for. */

@@ -1,6 +1,6 @@
 import type { FastifyRequest } from 'fastify'
 import { errors } from '../errors.ts'
-import { printable } from '../printable.ts'
+import { printable } from '../util/printable.ts'
 
 /**
  * Lets a change pass that no browser sends, or one from a page of this origin.

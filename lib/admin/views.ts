@@ -1,8 +1,8 @@
 import type { ChannelKey, PeerInfo } from '../hub/peer.ts'
-import type { HandshakeFaultInfo } from '../hub/handshake-record.ts'
-import { faultText } from '../hub/handshake-words.ts'
+import type { HandshakeFaultInfo } from '../hub/packet/handshake-record.ts'
+import { faultText } from '../hub/packet/handshake-words.ts'
 import type { RefusalInfo } from '../hub/hub.ts'
-import { printable } from '../printable.ts'
+import { printable } from '../util/printable.ts'
 
 /** Which of the peers, and in which order. */
 export interface PeerQuery {

@@ -1,7 +1,7 @@
 import { isIPv4, isIPv6 } from 'node:net'
 import ipaddr from 'ipaddr.js'
 import { errors } from '../errors.ts'
-import { printable } from '../printable.ts'
+import { printable } from '../util/printable.ts'
 
 /** How a socket that listens on IPv6 gives the address of an IPv4 client. */
 const V4_MAPPED = '::ffff:'

@@ -3,8 +3,8 @@ import { errors } from '../errors.ts'
 import type { Framing, FramingName } from '../framing/framing.ts'
 import { len16 } from '../framing/len16.ts'
 import { wg } from '../framing/wg.ts'
-import { printable } from '../printable.ts'
-import { chooseFraming, listOf } from './handshake.ts'
+import { printable } from '../util/printable.ts'
+import { chooseFraming, listOf } from './request-form.ts'
 
 /** The upgrade tokens the relay speaks, and what each means. A new protocol is one more entry. */
 

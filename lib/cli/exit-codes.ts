@@ -1,4 +1,4 @@
-import type { SidecarStop } from '../client/sidecar.ts'
+import type { SidecarStop } from '../client/sidecar/sidecar.ts'
 
 /** The exit codes, as `--help` documents them. */
 export const exitCodes = {

@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { formatHostPort, type HostPort } from '../host-port.ts'
+import { formatHostPort, type HostPort } from '../util/host-port.ts'
 import { CONTENT_TYPE } from './sidecar-metrics.ts'
 
 const PATH = '/metrics'

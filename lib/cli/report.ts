@@ -1,7 +1,7 @@
-import { BACKOFF_MAX_MS } from '../client/backoff.ts'
+import { BACKOFF_MAX_MS } from '../client/sidecar/backoff.ts'
 import type { RelayRefusedError } from '../client/refusal.ts'
-import type { SidecarEvents, SidecarStop, UdpSidecar } from '../client/sidecar.ts'
-import { formatHostPort } from '../host-port.ts'
+import type { SidecarEvents, SidecarStop, UdpSidecar } from '../client/sidecar/sidecar.ts'
+import { formatHostPort } from '../util/host-port.ts'
 
 /** Takes one line, without its end. */
 export type WriteLine = (line: string) => void

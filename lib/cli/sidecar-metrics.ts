@@ -1,5 +1,5 @@
-import type { SidecarStats } from '../client/sidecar.ts'
-import { by, counter, gauge, of, type MetricDescription, type MetricValue } from '../metric-description.ts'
+import type { SidecarStats } from '../client/sidecar/sidecar.ts'
+import { by, counter, gauge, of, type MetricDescription, type MetricValue } from '../metrics/metric-description.ts'
 
 /**
  * A sidecar's counters as text for Prometheus, with the names and labels that a hub's have. By hand, since counters and gauges are

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 import { createRequire } from 'node:module'
 import { describeError } from '../client/describe-error.ts'
-import { UdpSidecar, type SidecarStop } from '../client/sidecar.ts'
+import { UdpSidecar, type SidecarStop } from '../client/sidecar/sidecar.ts'
 import { errors } from '../errors.ts'
 import { UsageError, parseCommand, type Command } from './arguments.ts'
 import { exitCodeOf, exitCodes } from './exit-codes.ts'

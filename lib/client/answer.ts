@@ -1,12 +1,12 @@
 import type { IncomingHttpHeaders } from 'node:http'
-import { acceptValueOf } from '../admission/websocket.ts'
+import { acceptValueOf } from '../admission/websocket-handshake.ts'
 import { errors } from '../errors.ts'
 import { len16 } from '../framing/len16.ts'
 import { wg } from '../framing/wg.ts'
-import { printable } from '../printable.ts'
-import { MAX_DATAGRAM_SIZE } from '../wireguard.ts'
-import type { ConnectPlan, DatagramFraming, WebSocketPlan } from './options.ts'
-import { webSocketFraming, type ConnectionFraming } from './websocket.ts'
+import { printable } from '../util/printable.ts'
+import { MAX_DATAGRAM_SIZE } from '../framing/wireguard.ts'
+import type { ConnectPlan, DatagramFraming, WebSocketPlan } from './connect-options.ts'
+import { webSocketFraming, type ConnectionFraming } from './connection/client-websocket.ts'
 
 const framingTable: Record<DatagramFraming, ConnectionFraming> = { wg, len16 }
 

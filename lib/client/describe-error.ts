@@ -1,6 +1,6 @@
 import { errors } from '../errors.ts'
-import { printable } from '../printable.ts'
-import type { ConnectPlan } from './options.ts'
+import { printable } from '../util/printable.ts'
+import type { ConnectPlan } from './connect-options.ts'
 
 /** The words about a certificate are long. */
 const MAX_MESSAGE_LENGTH = 1000

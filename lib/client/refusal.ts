@@ -1,7 +1,7 @@
 import { STATUS_CODES, type IncomingHttpHeaders } from 'node:http'
 import type { Readable } from 'node:stream'
 import { errors } from '../errors.ts'
-import { printable } from '../printable.ts'
+import { printable } from '../util/printable.ts'
 import { shown } from './answer.ts'
 
 /** How much of a refusal's body is read, in bytes. */

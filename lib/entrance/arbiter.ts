@@ -1,7 +1,7 @@
 import { ServerResponse, type IncomingMessage, type Server } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { endAndLinger } from '../tunnel/linger.ts'
-import { watchParsers } from './parser-upgrade.ts'
+import { watchParsers } from '../internals/parser-upgrade.ts'
 
 /**
  * One arbiter for each http.Server decides who gets an upgrade. An EventEmitter cannot stop an event from reaching

@@ -3,9 +3,9 @@ import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2'
 import type { FastifyError } from 'fastify'
 import { errors, isRelayError } from '../errors.ts'
 import type { HttpVersion } from '../hub/peer.ts'
-import { printable } from '../printable.ts'
+import { printable } from '../util/printable.ts'
 import type { Tunnel } from '../tunnel/tunnel.ts'
-import type { OpenWebSocket, WebSocketSettings } from './websocket.ts'
+import type { OpenWebSocket, WebSocketSettings } from './websocket/websocket-servers.ts'
 
 /** What the handshakes of both versions of HTTP have in common. */
 

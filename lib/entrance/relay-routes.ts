@@ -3,7 +3,7 @@ import type { IncomingHttpHeaders } from 'node:http'
 import { Http2ServerRequest } from 'node:http2'
 import type { FastifyInstance } from 'fastify'
 import createRouter from 'find-my-way'
-import { rewriteUrlOf } from './fastify-internals.ts'
+import { rewriteUrlOf } from '../internals/fastify-internals.ts'
 import type { RelayRequest } from './handshake.ts'
 
 /** Fastify's settings that decide which URLs a pattern matches. */

@@ -1,4 +1,4 @@
-import { clearReserved } from '../wireguard.ts'
+import { clearReserved } from './wireguard.ts'
 import type { DatagramSink, DecoderOptions, Framing } from './framing.ts'
 import { StreamDecoder } from './stream-decoder.ts'
 

@@ -1,4 +1,4 @@
-import { clearReserved } from '../wireguard.ts'
+import { clearReserved } from './wireguard.ts'
 import type { Encoding } from './framing.ts'
 
 /**

@@ -1,9 +1,9 @@
 import {
   HANDSHAKE_INITIATION, HANDSHAKE_RESPONSE, COOKIE_REPLY, TRANSPORT_DATA, OTHER,
   INITIATION_SIZE, RESPONSE_SIZE, COOKIE_REPLY_SIZE, TRANSPORT_MIN_SIZE, MAX_DATAGRAM_SIZE, classify
-} from '../wireguard.ts'
+} from './wireguard.ts'
 import type { DatagramSink, DecoderOptions, Framing } from './framing.ts'
-import { printable } from '../printable.ts'
+import { printable } from '../util/printable.ts'
 import { StreamDecoder } from './stream-decoder.ts'
 import { utf8Prefix } from './utf8-prefix.ts'
 

@@ -2,12 +2,12 @@ import { randomUUID } from 'node:crypto'
 import type { Framing, FramingName } from '../framing/framing.ts'
 import type { Clock } from './clock.ts'
 import type { Counters, DropReason } from './counters.ts'
-import type { HandshakeFaultInfo, HandshakeInfo } from './handshake-record.ts'
-import type { HubOptions } from '../options.ts'
+import type { HandshakeFaultInfo, HandshakeInfo } from './packet/handshake-record.ts'
+import type { HubOptions } from './hub-options.ts'
 import type { DetachReason } from '../tunnel/close-reasons.ts'
 import type { MessageReader } from '../tunnel/message-reader.ts'
 import type { Tunnel } from '../tunnel/tunnel.ts'
-import type { UdpSendFault } from '../udp-socket.ts'
+import type { UdpSendFault } from '../util/udp-socket.ts'
 
 /** Keepalives of many peers that came at once are spread by this part of the interval. */
 const JITTER = 0.1

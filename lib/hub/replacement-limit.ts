@@ -1,5 +1,5 @@
 import { errors } from '../errors.ts'
-import { TokenBucket } from '../token-bucket.ts'
+import { TokenBucket } from '../util/token-bucket.ts'
 
 const PER_MINUTE = 5
 

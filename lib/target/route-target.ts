@@ -4,11 +4,11 @@ import { clientAddress } from '../admission/client-address.ts'
 import { errors } from '../errors.ts'
 import type { FramingName } from '../framing/framing.ts'
 import type { ConnectedTarget } from '../hub/peer.ts'
-import { optionError } from '../options.ts'
-import { encodeProxyHeader, type ProxyProtocolVersion } from '../proxy-protocol.ts'
-import { connectStream } from '../tunnel/connect-stream.ts'
+import { optionError } from '../hub/hub-options.ts'
+import { encodeProxyHeader, type ProxyProtocolVersion } from '../util/proxy-header.ts'
+import { connectStream } from '../tunnel/socket/connect-stream.ts'
 import { parseTarget, type Target } from './target.ts'
-import { UdpTarget } from './udp.ts'
+import { UdpTarget } from './udp-target.ts'
 
 /** Of the time that a handshake may take, connecting to a target gets at most so many milliseconds. */
 const MAX_CONNECT_MS = 5000

@@ -1,4 +1,4 @@
-import { parseHostPort } from '../host-port.ts'
+import { parseHostPort } from '../util/host-port.ts'
 
 /** Where a relay route's tunnels go instead of the hub. */
 export type Target =

@@ -2,7 +2,7 @@ import type { Duplex } from 'node:stream'
 import { holdReads } from '../internals/held-reads.ts'
 import type { DetachReason } from './close-reasons.ts'
 import { endAndLinger } from './linger.ts'
-import { isShared } from './shared-reads.ts'
+import { isShared } from './socket/shared-reads.ts'
 import type { Farewell, Tunnel } from './tunnel.ts'
 
 /** A chunk that is a smaller part of its memory than this is copied before it is kept. */

@@ -28,7 +28,7 @@ t.test('the packed package runs the example of the README', async (t) => {
 
   t.test('holds only what users need', async (t) => {
     t.same(files.filter((path) => !/^(?:dist\/|docs\/[\w-]+\.md$)/.test(path)).sort(), ['CHANGELOG.md', 'LICENSE', 'README.md', 'package.json'])
-    for (const path of ['dist/index.js', 'dist/index.d.ts', 'dist/client/index.js', 'dist/client/index.d.ts', 'dist/cli/spanza.js', 'dist/metrics.js', 'dist/admin/index.js', 'dist/admin/page/index.html']) {
+    for (const path of ['dist/index.js', 'dist/index.d.ts', 'dist/client/index.js', 'dist/client/index.d.ts', 'dist/cli/spanza.js', 'dist/metrics/index.js', 'dist/admin/index.js', 'dist/admin/page/index.html']) {
       t.ok(files.includes(path), path)
     }
     t.same(files.filter((path) => path.startsWith('dist/') && !path.startsWith('dist/admin/page/') && !/\.(js|d\.ts)$/.test(path)), [])

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import fc, { type Arbitrary } from 'fast-check'
-import { Identity } from '../../lib/hub/identity.ts'
-import { WaitQueue } from '../../lib/wait-queue.ts'
+import { Identity } from '../../lib/hub/packet/identity.ts'
+import { WaitQueue } from '../../lib/util/wait-queue.ts'
 import type { Fuzz } from './fuzz.ts'
 
 const SESSION_LIFETIME = 240_000

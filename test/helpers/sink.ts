@@ -1,5 +1,5 @@
 import type { DatagramSink, FramingFault, Framing } from '../../lib/framing/framing.ts'
-import { clearReserved } from '../../lib/wireguard.ts'
+import { clearReserved } from '../../lib/framing/wireguard.ts'
 import type { Mailbox } from './mailbox.ts'
 
 export interface ControlFrame {

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
-import { hubOptionNames } from '../../lib/options.ts'
+import { hubOptionNames } from '../../lib/hub/hub-options.ts'
 import type { DetachInfo, HubOptions, RelayErrorCode } from '../../lib/index.ts'
 import { fronts, type Asked, type Front, type FrontClient } from '../helpers/fronts.ts'
 import { refusalsOf, startApp } from '../helpers/relay-app.ts'

@@ -1,6 +1,6 @@
 import { PING, pong, wg } from '../../dist/framing/wg.js'
 import { len16 } from '../../dist/framing/len16.js'
-import { clearReserved } from '../../dist/wireguard.js'
+import { clearReserved } from '../../dist/framing/wireguard.js'
 import {
   cookieReply, initiation, mac1Key, otherDatagram, response, seal, SMALLEST_OTHER, transportData
 } from './datagrams.js'

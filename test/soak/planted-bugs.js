@@ -1,6 +1,6 @@
-import { PacketChannel } from '../../dist/hub/packet-channel.js'
-import { SendQueue } from '../../dist/hub/send-queue.js'
-import { StreamChannel } from '../../dist/hub/stream-channel.js'
+import { PacketChannel } from '../../dist/hub/packet/packet-channel.js'
+import { SendQueue } from '../../dist/hub/packet/send-queue.js'
+import { StreamChannel } from '../../dist/hub/stream/stream-channel.js'
 
 /** Faults that the soak must find: each breaks the relay in its own way, rarely enough that nothing else would notice. */
 

@@ -1,7 +1,7 @@
 import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
 import t, { type Test } from 'tap'
-import { UdpTarget } from '../../lib/target/udp.ts'
+import { UdpTarget } from '../../lib/target/udp-target.ts'
 import { CLOSING } from '../../lib/framing/wg.ts'
 import { startApp, testRefusal } from '../helpers/relay-app.ts'
 import { upgradeText } from '../helpers/raw-client.ts'

@@ -1,0 +1,199 @@
+import { randomFillSync } from 'node:crypto'
+import type { Duplex, Writable } from 'node:stream'
+import * as ws from 'ws'
+import { WebSocket } from 'ws'
+import { closeReasonOf, closeReasons, type CloseReason } from '../../tunnel/close-reasons.ts'
+import type { DatagramSink, Decoder, DecoderOptions, Encoding, Framing } from '../../framing/framing.ts'
+import { closeCodes } from '../../tunnel/websocket/websocket-ending.ts'
+import { MAX_STREAM_MESSAGE, WebSocketStream } from '../../tunnel/websocket/websocket-stream.ts'
+import { utf8Prefix } from '../../framing/utf8-prefix.ts'
+import { printable } from '../../util/printable.ts'
+import { MAX_DATAGRAM_SIZE } from '../../framing/wireguard.ts'
+import type { ConnectionEnd } from './relay-connection.ts'
+
+/**
+ * A client's side of a WebSocket (RFC 6455) whose handshake is done. What comes in is read by ws; datagrams going out are
+ * framed here, so that those of one turn of the event loop leave in one write.
+ */
+
+/** What a connection hears beside datagrams. */
+export interface ConnectionSink extends DatagramSink {
+  /** An answer is owed; only the latest is. */
+  owePong: (frame: Buffer) => void
+  /** A ping of this side was answered. */
+  ponged: () => void
+  /** The other side has closed, and gets `finalBytes` in answer. */
+  ended: (end: ConnectionEnd, finalBytes: Buffer) => void
+}
+
+/** How datagrams travel on a connection. */
+export interface ConnectionFraming extends Encoding {
+  readonly name: Framing['name'] | 'websocket'
+  createDecoder: (sink: ConnectionSink, options: DecoderOptions) => Decoder
+  /** As that of `Framing`. */
+  closing: (code: number, text: string) => Buffer | undefined
+  /** What is sent when this side has nothing more to say; absent where the end of the stream says it. */
+  ending?: () => Buffer
+}
+
+/** Opcodes with FIN (section 5.2). */
+const BINARY = 0x82
+const CLOSE = 0x88
+const PING = 0x89
+const PONG = 0x8a
+
+const MASKED = 0x80
+/** A length in the frame's second byte is below this; here follow two bytes with the length. */
+const LENGTH_16 = 126
+const MASK_LENGTH = 4
+const MAX_HEADER_LENGTH = 4 + MASK_LENGTH
+const MAX_REASON_LENGTH = 123
+const NO_STATUS = 1005
+
+/** What a message may consist of: a piece of memory is held for each. */
+const PIECES = { maxBufferedChunks: 4096, maxFragments: 1024 }
+/** How long the other side's Close frame is waited for at the end of a stream, in milliseconds. */
+const CLOSE_TIMEOUT_MS = 60_000
+
+/** What reads frames in ws; @types/ws lacks it. */
+const { Receiver } = ws as unknown as { Receiver: new (options: object) => Writable }
+
+// Masks must not be predictable (section 10.3); taken from the system a few thousand at a time.
+const masks = Buffer.alloc(8192)
+let nextMask = masks.length
+
+export const webSocketFraming: ConnectionFraming = {
+  name: 'websocket',
+  maxOverhead: MAX_HEADER_LENGTH,
+
+  encode (target, offset, source, start, end) {
+    const length = end - start
+    target[offset] = BINARY
+    let position = offset + 2
+    if (length < LENGTH_16) {
+      target[offset + 1] = MASKED | length
+    } else {
+      target[offset + 1] = MASKED | LENGTH_16
+      position = target.writeUInt16BE(length, position)
+    }
+    return writeMasked(target, position, source, start, end)
+  },
+
+  createDecoder: (sink, options) => new WebSocketDecoder(sink, options),
+
+  keepalive: () => controlFrame(PING, Buffer.alloc(0)),
+
+  closing (code, text) {
+    const reason = closeReasonOf(code)
+    return closeFrame(reason === undefined ? closeCodes.internalError : closeReasons[reason].webSocket, text)
+  },
+
+  ending: () => closeFrame(closeCodes.normal, '')
+}
+
+class WebSocketDecoder implements Decoder {
+  readonly #receiver = new Receiver({ maxPayload: MAX_DATAGRAM_SIZE, ...PIECES })
+  #fault: ReturnType<Decoder['push']>
+
+  constructor (sink: ConnectionSink, { maxPacketSize }: DecoderOptions) {
+    this.#receiver
+      .on('message', (message: Buffer, isBinary: boolean) => {
+        if (!isBinary) this.#fault ??= { reason: 'protocol-error', text: 'a text message' }
+        else if (message.length > maxPacketSize) sink.tooLarge()
+        else if (message.length > 0 && this.#fault === undefined) sink.datagram(message, 0, 0, message.length, false)
+      })
+      .on('ping', (payload: Buffer) => sink.owePong(controlFrame(PONG, payload)))
+      .on('pong', () => sink.ponged())
+      .on('conclude', (code: number, reason: Buffer) => {
+        const answer = code === NO_STATUS ? controlFrame(CLOSE, Buffer.alloc(0)) : closeFrame(code, '')
+        sink.ended(endOf(code, printable(reason.toString())), answer)
+      })
+      .on('error', () => {})
+  }
+
+  push (chunk: Buffer): ReturnType<Decoder['push']> {
+    this.#receiver.write(chunk)
+    // Node notes the error at once, and emits it later.
+    const { errored } = this.#receiver
+    if (errored !== null) this.#fault ??= { reason: 'protocol-error', text: errored.message }
+    return this.#fault
+  }
+
+  end (): ReturnType<Decoder['end']> {
+    return { reason: 'protocol-error', text: 'the connection was closed without a Close frame' }
+  }
+}
+
+/** What the code of a Close frame says; the relay's codes are in docs/websockets.md. */
+const reasonsByCode = new Map<number, CloseReason>([
+  // `unstamped` has the same code, and no meaning here.
+  ...Object.entries(closeReasons).map(([name, { webSocket }]) => [webSocket, name as CloseReason] as const),
+  [1002, 'protocol-error'], [1003, 'protocol-error'], [1007, 'protocol-error'], [1009, 'protocol-error']
+])
+
+function endOf (code: number, text: string): ConnectionEnd {
+  if (code === NO_STATUS || code === closeCodes.normal) {
+    return { reason: 'lost', text: text || 'the WebSocket was closed without a reason', retry: true, ...(code === NO_STATUS ? {} : { code }) }
+  }
+  const reason = reasonsByCode.get(code)
+  if (reason === undefined) return { reason: 'unknown', text: text || `the WebSocket was closed with code ${code}`, retry: true, code }
+  return { reason, text, retry: closeReasons[reason].retry, code }
+}
+
+/** Masks a payload, as every frame of a client must be (section 5.3); returns the offset behind it. */
+function writeMasked (target: Buffer, offset: number, source: Buffer, start: number, end: number): number {
+  if (nextMask === masks.length) {
+    randomFillSync(masks)
+    nextMask = 0
+  }
+  const m0 = target[offset] = masks[nextMask++]!
+  const m1 = target[offset + 1] = masks[nextMask++]!
+  const m2 = target[offset + 2] = masks[nextMask++]!
+  const m3 = target[offset + 3] = masks[nextMask++]!
+  let position = offset + MASK_LENGTH
+  let from = start
+  for (const whole = end - 3; from < whole; from += 4, position += 4) {
+    target[position] = source[from]! ^ m0
+    target[position + 1] = source[from + 1]! ^ m1
+    target[position + 2] = source[from + 2]! ^ m2
+    target[position + 3] = source[from + 3]! ^ m3
+  }
+  if (from < end) target[position++] = source[from++]! ^ m0
+  if (from < end) target[position++] = source[from++]! ^ m1
+  if (from < end) target[position++] = source[from]! ^ m2
+  return position
+}
+
+function controlFrame (opcode: number, payload: Buffer): Buffer {
+  const frame = Buffer.alloc(2 + MASK_LENGTH + payload.length)
+  frame[0] = opcode
+  frame[1] = MASKED | payload.length
+  writeMasked(frame, 2, payload, 0, payload.length)
+  return frame
+}
+
+function closeFrame (code: number, reason: string): Buffer {
+  const bytes = utf8Prefix(reason, MAX_REASON_LENGTH)
+  const payload = Buffer.alloc(2 + bytes.length)
+  payload.writeUInt16BE(code)
+  bytes.copy(payload, 2)
+  return controlFrame(CLOSE, payload)
+}
+
+/** How ws makes a WebSocket of a stream whose handshake somebody else has made: its documentation has nothing about it. */
+interface Internals {
+  _isServer: boolean
+  setSocket: (stream: Duplex, head: Buffer, options: object) => void
+}
+
+/** Makes a stream of bytes of a WebSocket. Its errors end no process. */
+export function webSocketStream (tunnel: Duplex): Duplex {
+  const options = { autoPong: true, maxPendingAutoPongs: 100, closeTimeout: CLOSE_TIMEOUT_MS, maxPayload: MAX_STREAM_MESSAGE, ...PIECES }
+  const webSocket = new (WebSocket as unknown as new (address: null, protocols: undefined, options: object) => WebSocket)(null, undefined, options)
+  const internals = webSocket as unknown as Internals
+  internals._isServer = false
+  internals.setSocket(tunnel, Buffer.alloc(0), options)
+  const stream = new WebSocketStream(webSocket, tunnel)
+  stream.on('error', () => {})
+  return stream
+}

@@ -1,0 +1,58 @@
+import { HANDSHAKE_INITIATION, classify } from '../../framing/wireguard.ts'
+
+const MAX_DATAGRAMS = 64
+const MAX_AGE_MS = 2000
+
+interface Waiting {
+  datagram: Buffer
+  since: number
+}
+
+/**
+ * Keeps what WireGuard sends while there is no connection, so that a moment's outage loses little: the newest
+ * 64 datagrams, none longer than 2 s, and of handshake initiations only the newest.
+ */
+export class Bridge {
+  readonly #onDrop: (count: number) => void
+  #waiting: Waiting[] = []
+
+  /** @param onDrop told how many datagrams were given up */
+  constructor (onDrop: (count: number) => void) {
+    this.#onDrop = onDrop
+  }
+
+  add (datagram: Buffer): void {
+    const now = performance.now()
+    const initiation = isInitiation(datagram)
+    this.#keep(({ datagram: other, since }) => now - since < MAX_AGE_MS && !(initiation && isInitiation(other)))
+    this.#waiting.push({ datagram, since: now })
+    if (this.#waiting.length > MAX_DATAGRAMS) {
+      this.#waiting.shift()
+      this.#onDrop(1)
+    }
+  }
+
+  /** Gives out what is still worth sending, the oldest first. */
+  take (): Buffer[] {
+    const now = performance.now()
+    this.#keep(({ since }) => now - since < MAX_AGE_MS)
+    const datagrams = this.#waiting.map(({ datagram }) => datagram)
+    this.#waiting = []
+    return datagrams
+  }
+
+  /** Gives up everything. */
+  clear (): void {
+    this.#keep(() => false)
+  }
+
+  #keep (wanted: (waiting: Waiting) => boolean): void {
+    const kept = this.#waiting.filter(wanted)
+    if (kept.length < this.#waiting.length) this.#onDrop(this.#waiting.length - kept.length)
+    this.#waiting = kept
+  }
+}
+
+function isInitiation (datagram: Buffer): boolean {
+  return classify(datagram, 0, datagram.length) === HANDSHAKE_INITIATION
+}

@@ -1,0 +1,37 @@
+import { errors } from '../../errors.ts'
+import type { RetryKind } from './backoff.ts'
+import type { RelayRefusedError } from '../refusal.ts'
+import type { SidecarEndReason } from './sidecar.ts'
+
+/** What the system says when nothing can leave this machine, or its resolver cannot be reached. */
+const NO_NETWORK = ['ENETUNREACH', 'EHOSTUNREACH', 'ENETDOWN', 'EHOSTDOWN', 'EADDRNOTAVAIL', 'EINVAL', 'EAI_AGAIN']
+/** What a proxy answers while there is no relay behind it. */
+const DOWN_STATUSES = [502, 503, 504]
+/** Ends after which the relay, or the way to it, has to come back first. */
+const DOWN_REASONS: SidecarEndReason[] = ['lost', 'idle', 'shutdown']
+
+/** Which of the waits fits a failed attempt. */
+export function kindOfFailure (error: Error): RetryKind {
+  if (error instanceof errors.FST_RELAY_REFUSED) {
+    const { statusCode, relayCode, retryAfter } = error as unknown as RelayRefusedError
+    const isDown = DOWN_STATUSES.includes(statusCode) && (relayCode === undefined || relayCode === 'FST_RELAY_CLOSING')
+    return isDown && retryAfter === undefined ? 'down' : 'refusing'
+  }
+  const isConnect = error instanceof errors.FST_RELAY_CONNECT
+  if (!isConnect && !(error instanceof errors.FST_RELAY_PROXY)) return 'refusing'
+  const codes = codesOf(error.cause)
+  if (codes.length === 0) return isConnect ? 'down' : 'refusing'
+  return codes.every((code) => NO_NETWORK.includes(code)) ? 'no-network' : 'down'
+}
+
+/** Which of the waits fits the end of a connection. */
+export function kindOfEnd (reason: SidecarEndReason): RetryKind {
+  return DOWN_REASONS.includes(reason) ? 'down' : 'refusing'
+}
+
+/** One for each address that was tried. */
+function codesOf (cause: unknown): string[] {
+  if (cause instanceof AggregateError) return cause.errors.flatMap(codesOf)
+  const { code } = (cause ?? {}) as NodeJS.ErrnoException
+  return code === undefined ? [] : [code]
+}

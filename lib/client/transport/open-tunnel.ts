@@ -1,0 +1,17 @@
+import type { IncomingHttpHeaders } from 'node:http'
+import type { Duplex } from 'node:stream'
+import { readAgreement } from '../answer.ts'
+import type { ConnectPlan } from '../connect-options.ts'
+import { RelayConnection } from '../connection/relay-connection.ts'
+import { webSocketStream } from '../connection/client-websocket.ts'
+
+/**
+ * Makes of a stream what the plan asks for, once the relay has agreed.
+ * @param headers those of the answer
+ * @throws FST_RELAY_ANSWER
+ */
+export function openTunnel (plan: ConnectPlan, headers: IncomingHttpHeaders, tunnel: Duplex): RelayConnection | Duplex {
+  const agreement = readAgreement(plan, headers)
+  if (agreement !== undefined) return new RelayConnection(tunnel, { ...plan, ...agreement })
+  return plan.webSocket === undefined ? tunnel : webSocketStream(tunnel)
+}

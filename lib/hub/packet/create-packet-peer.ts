@@ -1,0 +1,12 @@
+import type { Tunnel } from '../../tunnel/tunnel.ts'
+import { FramedPeer } from './framed-peer.ts'
+import type { PacketPeer, PacketRouter } from './packet-peer.ts'
+import type { Admitted, HubContext } from '../peer.ts'
+import { MessagePeer } from './message-peer.ts'
+
+/** The peer for a tunnel that carries datagrams in the way that admission has found. */
+export function createPacketPeer (admitted: Admitted, tunnel: Tunnel, router: PacketRouter, hub: HubContext): PacketPeer {
+  const { messages, framing } = admitted
+  if (messages !== undefined) return new MessagePeer(admitted, messages, tunnel, router, hub)
+  return new FramedPeer(admitted, framing!, tunnel, router, hub)
+}

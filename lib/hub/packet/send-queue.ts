@@ -1,0 +1,267 @@
+import type { Encoding } from '../../framing/framing.ts'
+import { MAX_DATAGRAMS, WaitQueue, type Taken } from '../../util/wait-queue.ts'
+import { isShared } from '../../tunnel/socket/shared-reads.ts'
+import type { Tunnel } from '../../tunnel/tunnel.ts'
+
+/** In what portions datagrams wait, and are handed to the socket that takes something again, in bytes. */
+const WRITE_SIZE = 64 * 1024
+
+/** So many writes a tunnel may hold before it has taken the first of them, however small they are: each takes memory beside its bytes. */
+const MAX_WRITES = 16
+
+/** Room for so many pieces is kept for the next chunk. */
+const MAX_KEPT_PIECES = 2048
+
+/** How a piece gets into the receiver's framing. */
+const VERBATIM = 0
+const ENCODE = 1
+const ENCODE_STAMPED = 2
+
+/** Whose queue it is: it keeps the counts up to date. */
+export interface QueueOwner {
+  datagramsOut: number
+  bytesOut: number
+  /** A datagram has to wait, behind so many others. */
+  waits: (behind: number) => void
+  /** So many that had to wait have left. */
+  waited: (milliseconds: number, count: number) => void
+  /** So many were dropped because the queue was full. */
+  overflowed: (count: number) => void
+}
+
+/**
+ * What goes out to one peer. Datagrams found in one chunk are gathered and leave in one write: as the same memory
+ * when they lie next to each other in the receiver's framing, else copied together.
+ *
+ * While the socket is blocked, datagrams wait here as copies of their own, so that a few small ones cannot keep
+ * large chunks alive; WireGuard's handshake messages go first, and when there is no room the oldest data goes.
+ */
+export class SendQueue {
+  readonly #tunnel: Tunnel
+  readonly #encoding: Encoding
+  readonly #owner: QueueOwner
+  // The pieces gathered from the current chunk, as parallel arrays: nothing is allocated for a piece. While the socket is
+  // blocked, each is one datagram.
+  #pieceCount = 0
+  #datagramCount = 0
+  readonly #sources: Buffer[] = []
+  readonly #starts: number[] = []
+  readonly #ends: number[] = []
+  readonly #modes: number[] = []
+  #waiting: WaitQueue | undefined
+  #owedControl: Buffer | undefined
+  /** Writes since the tunnel had taken all. */
+  #writes = 0
+  readonly #onTaken = (): void => this.#drain()
+
+  constructor (tunnel: Tunnel, encoding: Encoding, owner: QueueOwner) {
+    this.#tunnel = tunnel
+    this.#encoding = encoding
+    this.#owner = owner
+    tunnel.onDrain(this.#onTaken)
+  }
+
+  get isBlocked (): boolean {
+    return this.#tunnel.writableNeedDrain || (this.#writes >= MAX_WRITES && this.#tunnel.writableLength > 0)
+  }
+
+  /** Datagrams that wait for the socket. */
+  get length (): number {
+    return this.#waiting?.length ?? 0
+  }
+
+  /**
+   * Adds a datagram; the parameters are those of `DatagramSink.datagram`.
+   * @param encoding what `source[frame..end)` is encoded in; undefined for a bare datagram
+   * @param isHandshake a WireGuard message that must not wait behind data
+   * @returns whether `flush` is owed
+   */
+  add (source: Buffer, frame: number, start: number, end: number, stamped: boolean, encoding: Encoding | undefined, isHandshake: boolean): boolean {
+    const { isBlocked } = this
+    if (isBlocked && isHandshake) {
+      this.#holdBack(source, frame, start, end, encoding)
+      return false
+    }
+    const last = this.#pieceCount - 1
+    this.#datagramCount++
+    if (encoding === this.#encoding) {
+      // What waits may have to go one by one.
+      if (!isBlocked && last >= 0 && this.#modes[last] === VERBATIM && this.#ends[last] === frame && this.#sources[last] === source) {
+        this.#ends[last] = end
+        return false
+      }
+      this.#push(source, frame, end, VERBATIM)
+    } else {
+      this.#push(source, start, end, stamped ? ENCODE_STAMPED : ENCODE)
+    }
+    return last < 0
+  }
+
+  /** Writes what has been gathered, or lets it wait for the socket. */
+  flush (): void {
+    const count = this.#pieceCount
+    if (count === 0) return
+    try {
+      if (this.isBlocked) this.#waitGathered(count)
+      else this.#writeGathered(count)
+    } finally {
+      // Whatever happens: the memory is about to be written to again.
+      this.#forgetGathered()
+    }
+  }
+
+  /**
+   * Sends a control frame or keepalive. While the socket is blocked only the newest is kept: it is owed, the
+   * earlier ones are not any more.
+   */
+  control (frame: Buffer): void {
+    if (this.isBlocked) {
+      this.#owedControl = frame
+    } else {
+      this.flush()
+      this.#write(frame)
+    }
+  }
+
+  /** Forgets what waits. @returns how many datagrams that were */
+  clear (): number {
+    const count = this.length + this.#datagramCount
+    this.#waiting = undefined
+    this.#owedControl = undefined
+    this.#forgetGathered()
+    return count
+  }
+
+  #forgetGathered (): void {
+    if (this.#pieceCount > MAX_KEPT_PIECES) this.#starts.length = this.#ends.length = this.#modes.length = 0
+    this.#pieceCount = 0
+    this.#datagramCount = 0
+    this.#sources.length = 0
+  }
+
+  #push (source: Buffer, start: number, end: number, mode: number): void {
+    const index = this.#pieceCount++
+    this.#sources[index] = source
+    this.#starts[index] = start
+    this.#ends[index] = end
+    this.#modes[index] = mode
+  }
+
+  #writeGathered (count: number): void {
+    this.#owner.datagramsOut += this.#datagramCount
+    if (this.#canLeaveAsItIs(count)) return this.#write(this.#sources[0]!.subarray(this.#starts[0], this.#ends[0]))
+    const size = this.#joinedSize(0, count)
+    const staging = this.#tunnel.stage(size)
+    if (staging === undefined) this.#writeJoined(count, size)
+    else this.#writeStaged(count, staging)
+  }
+
+  /** Whether it is a single piece that the socket may keep as the memory it came in. */
+  #canLeaveAsItIs (count: number): boolean {
+    if (count > 1 || this.#modes[0] !== VERBATIM || isShared(this.#sources[0]!)) return false
+    // Else it would wait there for long, and keep memory alive of which it is the smaller part.
+    return this.#tunnel.writableLength === 0 || (this.#ends[0]! - this.#starts[0]!) * 2 >= this.#sources[0]!.buffer.byteLength
+  }
+
+  #writeStaged (count: number, staging: Buffer): void {
+    const length = this.#join(0, count, staging)
+    this.#owner.bytesOut += length
+    this.#writes = 1
+    this.#tunnel.writeStaged(staging, length)
+  }
+
+  #writeJoined (count: number, size: number): void {
+    // What has to wait in the socket must not hold a slab that others share, either.
+    const joined = this.#tunnel.writableLength > 0 ? Buffer.allocUnsafeSlow(size) : Buffer.allocUnsafe(size)
+    this.#write(joined.subarray(0, this.#join(0, count, joined)))
+  }
+
+  /** How many bytes the pieces take at most. */
+  #joinedSize (from: number, to: number): number {
+    let size = 0
+    for (let i = from; i < to; i++) size += this.#sizeOf(i)
+    return size
+  }
+
+  #sizeOf (piece: number): number {
+    const size = this.#ends[piece]! - this.#starts[piece]!
+    return this.#modes[piece] === VERBATIM ? size : size + this.#encoding.maxOverhead
+  }
+
+  /**
+   * Copies pieces together.
+   * @param ends given where each of them ends
+   * @returns how many bytes they took
+   */
+  #join (from: number, to: number, target: Buffer, ends?: number[]): number {
+    let offset = 0
+    for (let i = from; i < to; i++) {
+      const source = this.#sources[i]!
+      const mode = this.#modes[i]!
+      if (mode === VERBATIM) offset += source.copy(target, offset, this.#starts[i], this.#ends[i])
+      else offset = this.#encoding.encode(target, offset, source, this.#starts[i]!, this.#ends[i]!, mode === ENCODE_STAMPED)
+      ends?.push(offset)
+    }
+    return offset
+  }
+
+  /** A handshake message waits on its own: it goes before all data. */
+  #holdBack (source: Buffer, frame: number, start: number, end: number, encoding: Encoding | undefined): void {
+    const bytes = Buffer.allocUnsafeSlow(end - frame + this.#encoding.maxOverhead)
+    const length = encoding === this.#encoding ? source.copy(bytes, 0, frame, end) : this.#encoding.encode(bytes, 0, source, start, end, false)
+    this.#wait(bytes.subarray(0, length), [length], true)
+  }
+
+  /** Keeps what has been gathered until the socket takes something. */
+  #waitGathered (count: number): void {
+    for (let from = 0; from < count;) {
+      let to = from + 1
+      // Of what is dropped later some memory stays until the rest has gone.
+      for (let size = this.#sizeOf(from); to < count && to - from < MAX_DATAGRAMS && (size += this.#sizeOf(to)) <= WRITE_SIZE;) to++
+      const bytes = Buffer.allocUnsafeSlow(this.#joinedSize(from, to))
+      const ends: number[] = []
+      const length = this.#join(from, to, bytes, ends)
+      this.#wait(bytes.subarray(0, length), ends, false)
+      from = to
+    }
+  }
+
+  #wait (bytes: Buffer, ends: number[], isHandshake: boolean): void {
+    for (let i = 0; i < ends.length; i++) this.#owner.waits(this.length + i)
+    const dropped = (this.#waiting ??= new WaitQueue()).add(bytes, ends, isHandshake)
+    if (dropped > 0) this.#owner.overflowed(dropped)
+  }
+
+  #drain (): void {
+    if (this.#tunnel.isDestroyed) return
+    this.#tunnel.cork()
+    try {
+      this.#writeAllThatWaits()
+    } finally {
+      this.#tunnel.uncork()
+    }
+  }
+
+  #writeAllThatWaits (): void {
+    if (this.#owedControl !== undefined) {
+      const frame = this.#owedControl
+      this.#owedControl = undefined
+      this.#write(frame)
+    }
+    while (!this.isBlocked && this.length > 0) this.#writeWaiting(this.#waiting!.take(WRITE_SIZE)!)
+  }
+
+  #writeWaiting ({ bytes, count, since }: Taken): void {
+    this.#owner.waited(performance.now() - since, count)
+    this.#owner.datagramsOut += count
+    this.#write(bytes)
+  }
+
+  #write (bytes: Buffer): void {
+    this.#owner.bytesOut += bytes.length
+    if (this.#tunnel.writableLength === 0) this.#writes = 0
+    // Only the last one that has room needs to be told as taken.
+    if (++this.#writes < MAX_WRITES) this.#tunnel.write(bytes)
+    else this.#tunnel.write(bytes, this.#onTaken)
+  }
+}

@@ -1,0 +1,438 @@
+import { Http2ServerRequest } from 'node:http2'
+import type {
+  ContextConfigDefault, FastifyBaseLogger, FastifyError, FastifyInstance, FastifyReply, FastifyRequest, FastifySchema, FastifyTypeProvider,
+  FastifyTypeProviderDefault, RawReplyDefaultExpression, RawRequestDefaultExpression, RawServerBase, RawServerDefault,
+  RouteGenericInterface, RouteOptions, RouteShorthandOptions
+} from 'fastify'
+import { clientAddress, limitKey } from '../admission/client-address.ts'
+import { chooseProtocol, isHostAllowed } from '../admission/request-form.ts'
+import { readIdentity, unidentified, type Identified, type ReadIdentity } from './identified.ts'
+import { agreeOnWebSocket, framingNames, protocolNames, protocols, type Agreement, type ProtocolName } from '../admission/protocols.ts'
+import { acceptValueOf, checkOpeningHandshake, checkOrigin, originOf, WEBSOCKET_VERSION } from '../admission/websocket-handshake.ts'
+import { constraintsText } from './constraints-text.ts'
+import { findInvalidHeaders, Handshake, retryAfter } from '../entrance/handshake.ts'
+import { offerUpgrade } from '../entrance/http1/http1-handshake.ts'
+import { errors, isRelayError } from '../errors.ts'
+import type { FramingName } from '../framing/framing.ts'
+import { closeCodes, closeWebSocket } from '../tunnel/websocket/websocket-ending.ts'
+import { WebSocketMessages } from '../tunnel/websocket/websocket-messages.ts'
+import { MAX_STREAM_MESSAGE, WebSocketStream } from '../tunnel/websocket/websocket-stream.ts'
+import { WebSocketTunnel } from '../tunnel/websocket/websocket-tunnel.ts'
+import type { Admitted } from '../hub/peer.ts'
+import { checkOptionNames } from './option-names.ts'
+import { hubOptionsIn, optionError, readList } from '../hub/hub-options.ts'
+import { printable } from '../util/printable.ts'
+import type { RelayServer } from '../server/relay-server.ts'
+import { shownId } from '../util/request-id.ts'
+import { framingsFor, RouteTarget } from '../target/route-target.ts'
+import type { Target } from '../target/target.ts'
+import { MAX_DATAGRAM_SIZE } from '../framing/wireguard.ts'
+
+/** What a relay route has beyond Fastify's own route options. */
+export interface RelayOptions<Request = FastifyRequest, Reply = FastifyReply, Instance = FastifyInstance> {
+  /** Host names this route answers to, compared with `request.hostname`; default: any. */
+  hosts?: readonly string[]
+  /**
+   * Origins whose pages may open WebSockets here, as `https://app.example.com`; default: the one that the request is for. What is no
+   * browser sends none.
+   */
+  origins?: readonly string[]
+  /** Upgrade tokens this route accepts; default: all. */
+  protocols?: readonly ProtocolName[]
+  /** Framings this route accepts under `Upgrade: spanza`; default: all. WebSockets carry datagrams where it has one for them, bytes where it has `raw`. */
+  framings?: readonly FramingName[]
+  /** Two routes with the same scope share their channels; default: the route's full URL pattern, and its constraints. */
+  scope?: string
+  /**
+   * Who the client is and where it belongs; runs after the hooks. What it throws is the answer. Nothing, or anything that is no
+   * such object, is refused with FST_RELAY_IDENTITY; `{}` leaves every part to its default.
+   */
+  identify?: (this: Instance, request: Request) => Identified | Promise<Identified>
+  /**
+   * Where the tunnels of this route go instead of the hub: `udp://host:port` (datagrams, so the client must ask for a
+   * framing), `tcp://host:port` or `unix:/path` (a bare stream), or a function that chooses by the request, once the hooks
+   * have run. A client has no say in it unless that function lets it.
+   */
+  target?: string | ((this: Instance, request: Request) => string | Promise<string>)
+  /**
+   * Whether `Upgrade: websocket` with a `Sec-WebSocket-Key` opens a WebSocket; default true. With false it is the HTTPUpgrade transport
+   * with a key as without one: versions of Xray after 26.3.27 send one.
+   */
+  webSockets?: boolean
+  /**
+   * Whether WebSockets may agree on permessage-deflate (RFC 7692); default false: what is encrypted cannot be compressed. Over
+   * HTTP/1.1, the options of @fastify/websocket decide where the app has registered it.
+   */
+  perMessageDeflate?: boolean
+  /** Tells a `tcp:` or `unix:` target the client's address by a PROXY header of this version; default: none. */
+  proxyProtocol?: 1 | 2
+  /** Says that everybody may open tunnels here, so that nothing is logged about a route without a guarding hook and `identify`; default false. */
+  open?: boolean
+  /** Answers a GET that asks for no upgrade; default: 426. */
+  plain?: (this: Instance, request: Request, reply: Reply) => unknown
+}
+
+/** The options of a relay route: `RelayOptions`, and hooks and the like as for any route. */
+export type RelayRouteOptions<
+  RawServer extends RawServerBase = RawServerDefault,
+  RawRequest extends RawRequestDefaultExpression<RawServer> = RawRequestDefaultExpression<RawServer>,
+  RawReply extends RawReplyDefaultExpression<RawServer> = RawReplyDefaultExpression<RawServer>,
+  RouteGeneric extends RouteGenericInterface = RouteGenericInterface,
+  ContextConfig = ContextConfigDefault,
+  SchemaCompiler extends FastifySchema = FastifySchema,
+  TypeProvider extends FastifyTypeProvider = FastifyTypeProviderDefault,
+  Logger extends FastifyBaseLogger = FastifyBaseLogger
+> =
+  Omit<RouteShorthandOptions<RawServer, RawRequest, RawReply, RouteGeneric, ContextConfig, SchemaCompiler, TypeProvider, Logger>, 'exposeHeadRoute'> &
+  RelayOptions<
+    FastifyRequest<RouteGeneric, RawServer, RawRequest, SchemaCompiler, TypeProvider, ContextConfig, Logger>,
+    FastifyReply<RouteGeneric, RawServer, RawRequest, RawReply, ContextConfig, SchemaCompiler, TypeProvider>,
+    FastifyInstance<RawServer, RawRequest, RawReply, Logger, TypeProvider>
+  >
+
+/** `fastify.relay`, typed as Fastify's own route shorthands are. */
+export interface RelayMethod<
+  RawServer extends RawServerBase,
+  RawRequest extends RawRequestDefaultExpression<RawServer>,
+  RawReply extends RawReplyDefaultExpression<RawServer>,
+  Logger extends FastifyBaseLogger,
+  TypeProvider extends FastifyTypeProvider
+> {
+  /**
+   * Defines a relay route: a GET route that takes upgrades and attaches their tunnels to `fastify.relayHub`.
+   * @throws FST_RELAY_OPTION for an option that is not allowed
+   */
+  <
+    RouteGeneric extends RouteGenericInterface = RouteGenericInterface,
+    ContextConfig = ContextConfigDefault,
+    const SchemaCompiler extends FastifySchema = FastifySchema
+  >(
+    path: string,
+    options?: RelayRouteOptions<RawServer, RawRequest, RawReply, RouteGeneric, ContextConfig, SchemaCompiler, TypeProvider, Logger>
+  ): FastifyInstance<RawServer, RawRequest, RawReply, Logger, TypeProvider>
+}
+
+/** Marks relay routes in their `config`, for the `onRoute` hook that sees their full URL, and the options that Fastify keeps. */
+const kRelayRoute = Symbol('fastify-spanza-relay.route')
+
+/** What the mark of a relay route tells. */
+export interface RelayRouteMark {
+  /** Takes the options that Fastify keeps of the route. */
+  keep: (options: RouteOptions) => void
+  /** The hook of the route that is the relay's own. */
+  ownHook: unknown
+  hasTarget: boolean
+  /** Whether the app has said who may come in, or that everybody may. */
+  isSettled: boolean
+}
+
+/** The mark of a route; undefined for one that is not a relay route. */
+export function markOf ({ config }: { config?: unknown }): RelayRouteMark | undefined {
+  return (config as { [kRelayRoute]?: RelayRouteMark } | undefined)?.[kRelayRoute]
+}
+
+/**
+ * Defines the route `path` in the scope `fastify`.
+ * @internal
+ */
+export function defineRelayRoute (fastify: FastifyInstance, server: RelayServer, path: string, options: RelayRouteOptions = {}): void {
+  checkOptionNames('a relay route', options)
+  const [misplaced] = hubOptionsIn(options)
+  if (misplaced !== undefined) throw optionError(misplaced, 'given when registering: it belongs to the hub', options[misplaced as keyof typeof options])
+  const { hosts, origins, protocols, framings, scope, identify, target, webSockets, perMessageDeflate, proxyProtocol, open, plain, onRequest, onError, config, ...routeOptions } = options
+  let kept: RouteOptions | undefined
+  const route = new RelayRoute(
+    fastify, server, { hosts, origins, protocols, framings, scope, identify, target, webSockets, perMessageDeflate, proxyProtocol, open, plain } as RelayOptions, options.constraints)
+  const ownHook = async (request: FastifyRequest, reply: FastifyReply): Promise<void> => route.checkRequest(request, reply)
+  const mark: RelayRouteMark = { keep: (options) => { kept = options }, ownHook, hasTarget: target !== undefined, isSettled: open === true || identify !== undefined }
+  server.http2?.announce()
+  fastify.route({
+    ...routeOptions as Omit<RouteOptions, 'method' | 'url' | 'handler'>,
+    method: server.http2 === undefined ? 'GET' : ['GET', 'CONNECT'],
+    url: path,
+    // A HEAD is not an upgrade, and would be the app's own to define.
+    exposeHeadRoute: false,
+    config: Object.assign({}, config, { [kRelayRoute]: mark }),
+    onRequest: [ownHook, ...[onRequest ?? []].flat()],
+    onError: [async (request, _reply, error) => route.noteError(request, error), ...[onError ?? []].flat()],
+    handler: async (request, reply) => await route.handle(request, reply)
+  })
+  // Behind those that onRoute hooks of the app have added. Fastify reads the list later, in preReady.
+  kept!.onSend = [...[kept!.onSend ?? []].flat(), (request, reply, payload, done) => {
+    try {
+      if (!route.open(request, reply)) done(null, payload)
+    } catch (error) {
+      done(error as Error)
+    }
+  }]
+}
+
+/** Admission on one relay route. */
+class RelayRoute {
+  readonly #fastify: FastifyInstance
+  readonly #server: RelayServer
+  readonly #options: RelayOptions
+  /** Routes of the same URL with other constraints are other routes. */
+  readonly #constraints: string
+  readonly #protocols: readonly ProtocolName[]
+  readonly #framings: readonly FramingName[]
+  readonly #hasWebSockets: boolean
+  readonly #target: RouteTarget | undefined
+
+  constructor (fastify: FastifyInstance, server: RelayServer, options: RelayOptions, constraints: object | undefined) {
+    const { hosts, origins, protocols, framings, scope, identify, target, webSockets, perMessageDeflate, proxyProtocol, open, plain } = options
+    if (hosts !== undefined && !(Array.isArray(hosts) && hosts.length > 0 && hosts.every((host) => typeof host === 'string'))) {
+      throw optionError('hosts', 'a list of host names', hosts)
+    }
+    if (origins !== undefined && !(Array.isArray(origins) && origins.length > 0 && origins.every((origin) => originOf(origin) === origin))) {
+      throw optionError('origins', 'a list of origins, as https://app.example.com', origins)
+    }
+    if (scope !== undefined && typeof scope !== 'string') throw optionError('scope', 'a string', scope)
+    if (identify !== undefined && typeof identify !== 'function') throw optionError('identify', 'a function', identify)
+    if (plain !== undefined && typeof plain !== 'function') throw optionError('plain', 'a function', plain)
+    for (const [name, value] of Object.entries({ webSockets, perMessageDeflate, open })) {
+      if (value !== undefined && typeof value !== 'boolean') throw optionError(name, 'true or false', value)
+    }
+    if (proxyProtocol !== undefined && (target === undefined || ![1, 2].includes(proxyProtocol))) {
+      throw optionError('proxyProtocol', '1 or 2, and given with target', proxyProtocol)
+    }
+    this.#fastify = fastify
+    this.#server = server
+    this.#options = options
+    this.#constraints = constraintsText(constraints)
+    this.#protocols = readList('protocols', protocols, protocolNames)
+    this.#framings = readList('framings', framings, framingNames)
+    this.#hasWebSockets = webSockets ?? true
+    this.#target = target === undefined ? undefined : new RouteTarget(fastify, target, proxyProtocol)
+  }
+
+  /** What is checked before the app's own hooks of the route. */
+  checkRequest (request: FastifyRequest, reply: FastifyReply): void {
+    try {
+      const handshake = Handshake.of(request.raw)
+      if (this.#options.plain !== undefined && (handshake === undefined || asksForNothing(handshake))) return handshake?.ignore()
+      if (handshake === undefined) throw new errors.FST_RELAY_UPGRADE_REQUIRED(this.#protocols.join(', '))
+      const isWebSocket = this.#protocolOf(handshake) === 'websocket' && handshake.asksForWebSocket
+      if (isWebSocket) raise(checkOpeningHandshake(request.headers, handshake.httpVersion === '1.1'))
+      const { hosts, origins } = this.#options
+      if (hosts !== undefined && !isHostAllowed(request.hostname, hosts)) throw new errors.FST_RELAY_HOST_NOT_ALLOWED(printable(request.hostname))
+      if (isWebSocket) raise(checkOrigin(request, origins))
+      clientAddress(request.ip)
+    } catch (error) {
+      this.#prepareRefusal(request, reply, error)
+      throw error
+    }
+  }
+
+  async handle (request: FastifyRequest, reply: FastifyReply): Promise<unknown> {
+    const handshake = Handshake.of(request.raw)
+    if (handshake === undefined) return await this.#options.plain!.call(this.#fastify, request, reply)
+    try {
+      await this.#admit(handshake, request, reply)
+    } catch (error) {
+      this.#prepareRefusal(request, reply, error)
+      throw error
+    }
+    // Undefined is a reply without content: its hooks run, and `open` is the last of them. Otherwise the deadline has answered, or the
+    // client has left, while something was waited for.
+    return handshake.isOpen ? undefined : reply.hijack()
+  }
+
+  /**
+   * Opens the tunnel, where the reply that is about to be sent stands for one.
+   * @returns whether there is nothing left for Fastify to send
+   */
+  open (request: FastifyRequest, reply: FastifyReply): boolean {
+    const handshake = Handshake.of(request.raw)
+    const opening = handshake?.takeOpening()
+    if (handshake === undefined || opening === undefined) return false
+    try {
+      if (handshake.isOpen) opening.open()
+      else opening.giveUp()
+    } catch (error) {
+      opening.giveUp()
+      this.#prepareRefusal(request, reply, error)
+      throw error
+    }
+    reply.hijack()
+    return true
+  }
+
+  /** Takes note of what hooks, and the relay itself, have thrown. */
+  noteError (request: FastifyRequest, error: FastifyError): void {
+    const handshake = Handshake.of(request.raw)
+    // Also what a hook has thrown that saw the answer.
+    handshake?.takeOpening()?.giveUp()
+    handshake?.note(error)
+    // They say all in words, and come in floods.
+    if (isRelayError(error) && (error.statusCode! < 500 || error.statusCode === 503)) delete error.stack
+  }
+
+  async #admit (handshake: Handshake, request: FastifyRequest, reply: FastifyReply): Promise<void> {
+    if (!handshake.isOpen) return
+    const protocol = this.#protocolOf(handshake)
+    const target = await this.#target?.choose(request)
+    if (!handshake.isOpen) return
+    const agreement = this.#agree(handshake, protocol, target)
+    const { identify } = this.#options
+    const identified = await identify?.call(this.#fastify, request)
+    if (!handshake.isOpen) return
+    const identity = identify === undefined ? unidentified : readIdentity(identified!)
+    const admitted = this.#admitted(request, handshake, protocol, agreement, identity, target !== undefined)
+    checkHeaders(reply)
+    this.#server.hub.checkRoom(admitted)
+    const connected = target && await this.#target!.connect(target, request, this.#server.hub.options.handshakeTimeout)
+    const complete = connected === undefined ? admitted : { ...admitted, target: connected }
+    if (!handshake.isOpen) return closeUnused(complete)
+    handshake.prepare({
+      open: () => {
+        checkHeaders(reply)
+        // Others may have taken the room meanwhile.
+        this.#server.hub.checkRoom(complete, true)
+        this.#attach(handshake, request, reply, agreement, complete)
+      },
+      giveUp: () => closeUnused(complete)
+    })
+  }
+
+  #agree (handshake: Handshake, protocol: ProtocolName, target: Target | undefined): Agreement {
+    const { headers } = handshake.request
+    const framings = target === undefined ? this.#framings : framingsFor(target, this.#framings)
+    const asksForWebSocket = protocol === 'websocket' && handshake.asksForWebSocket
+    if (asksForWebSocket && this.#hasWebSockets) return agreeOnWebSocket(headers, framings, this.#server.hub.options.maxPacketSize)
+    const agreement = protocols[protocol](headers, framings, this.#server.hub.options.maxPacketSize)
+    if (asksForWebSocket) agreement.answerHeaders['Sec-WebSocket-Accept'] = acceptValueOf(headers['sec-websocket-key']!)
+    const name = agreement.framing?.name ?? 'raw'
+    // A protocol may bring its framing with it.
+    if (target !== undefined && framingsFor(target, [name]).length === 0) throw new errors.FST_RELAY_FRAMING(name, framings.join(', '))
+    return agreement
+  }
+
+  #admitted (
+    request: FastifyRequest, { httpVersion }: Handshake, protocol: ProtocolName, agreement: Agreement, identity: ReadIdentity, hasTarget: boolean
+  ): Admitted {
+    const { id, channel, publicKey, context } = identity
+    const { carries, framing, hasKeepalive, holdsOutput } = agreement
+    const address = clientAddress(request.ip)
+    return {
+      channel: {
+        scope: this.#options.scope ?? request.routeOptions.url! + this.#constraints,
+        name: channel ?? channelName(request.params as Record<string, unknown>),
+        kind: hasTarget ? 'target' : carries === 'stream' ? 'stream' : 'packet'
+      },
+      id,
+      publicKey,
+      context,
+      address,
+      client: address && limitKey(address),
+      requestId: shownId(request),
+      protocol,
+      httpVersion,
+      framing,
+      hasKeepalive,
+      holdsOutput
+    }
+  }
+
+  /** In the same turn of the event loop as the last `checkRoom`. */
+  #attach (handshake: Handshake, request: FastifyRequest, reply: FastifyReply, agreement: Agreement, admitted: Admitted): void {
+    this.#checkProxy(request, admitted.address)
+    if (agreement.webSocket !== undefined) return this.#attachWebSocket(handshake, agreement.webSocket.protocol, agreement, reply, admitted)
+    const tunnel = handshake.accept(admitted.protocol, agreement.answerHeaders, reply.getHeaders())
+    this.#server.hub.attach(admitted, tunnel)
+  }
+
+  #attachWebSocket (handshake: Handshake, protocol: string | undefined, { carries, answerHeaders }: Agreement, reply: FastifyReply, admitted: Admitted): void {
+    const { hub, webSockets } = this.#server
+    const server = webSockets.serverFor(this.#fastify, handshake.httpVersion, {
+      maxPayload: carries === 'stream' ? MAX_STREAM_MESSAGE : MAX_DATAGRAM_SIZE,
+      perMessageDeflate: this.#options.perMessageDeflate ?? false,
+      closeTimeout: hub.options.halfClosedTimeout
+    })
+    let isLater = false
+    const maxInflated = carries === 'stream' ? MAX_STREAM_MESSAGE : hub.options.maxPacketSize
+    handshake.acceptWebSocket({ server, protocol, maxInflated, answerHeaders }, reply.getHeaders(), {
+      onOpen: ({ webSocket, stream, tunnel }) => {
+        try {
+          // Others may have taken the room meanwhile.
+          if (isLater) hub.checkRoom(admitted, true)
+        } catch (error) {
+          closeWebSocket(webSocket, closeCodes.tryAgainLater, (error as Error).message)
+          return closeUnused(admitted)
+        }
+        if (carries === 'stream') hub.attach(admitted, new WebSocketTunnel(new WebSocketStream(webSocket, stream)))
+        else hub.attach({ ...admitted, messages: new WebSocketMessages(webSocket, stream) }, tunnel)
+      },
+      onFailed: () => closeUnused(admitted),
+      onFault: (err) => reply.log.error({ err }, "the app's own WebSocket server threw an error")
+    })
+    isLater = true
+  }
+
+  /**
+   * The protocol that is asked for.
+   * @throws FST_RELAY_PROTOCOL, FST_RELAY_CONNECT_PROTOCOL when this route does not speak it
+   */
+  #protocolOf ({ asked, httpVersion }: Handshake): ProtocolName {
+    const isConnect = httpVersion === '2.0'
+    const spoken = isConnect ? this.#protocols.filter((name) => this.#isForConnect(name)) : this.#protocols
+    const protocol = chooseProtocol(asked, spoken)
+    if (protocol !== undefined) return protocol
+    const unknown = printable(asked ?? '')
+    throw isConnect
+      ? new errors.FST_RELAY_CONNECT_PROTOCOL(unknown, spoken.join(', '))
+      : new errors.FST_RELAY_PROTOCOL(unknown, spoken.join(', '))
+  }
+
+  /** Whether `:protocol` may ask for it (RFC 8441, section 4). */
+  #isForConnect (name: ProtocolName): boolean {
+    return name === 'spanza' || (name === 'websocket' && this.#hasWebSockets)
+  }
+
+  /** Gives the answer to an error of ours the headers that belong to it, and notes why it is given. */
+  #prepareRefusal (request: FastifyRequest, reply: FastifyReply, error: unknown): void {
+    if (!isRelayError(error)) return
+    const handshake = Handshake.of(request.raw)
+    handshake?.note(error)
+    for (const name of findInvalidHeaders(reply.getHeaders())) reply.removeHeader(name)
+    reply.headers(retryAfter(error.statusCode!))
+    if (error.code === 'FST_RELAY_WEBSOCKET_VERSION') reply.header('sec-websocket-version', WEBSOCKET_VERSION)
+    // HTTP/2 has no such headers.
+    if (!(request.raw instanceof Http2ServerRequest)) reply.headers(offerUpgrade(asksForUpgrade.has(error.code) ? this.#protocols : []))
+  }
+
+  #checkProxy (request: FastifyRequest, address: string | undefined): void {
+    const isForwarded = request.headers['x-forwarded-for'] !== undefined || request.headers.forwarded !== undefined
+    if (!this.#server.proxyCheck.seems(address, isForwarded)) return
+    this.#fastify.log.warn({ address }, 'every relay tunnel comes from one address, and says that it was forwarded: ' +
+      'set trustProxy, or limits per client address will meet all clients together')
+  }
+}
+
+/** Refusals that name what the client may ask for instead. */
+const asksForUpgrade = new Set(['FST_RELAY_UPGRADE_REQUIRED', 'FST_RELAY_PROTOCOL', 'FST_RELAY_WEBSOCKET_VERSION'])
+
+/** @throws FST_RELAY_ANSWER_HEADER for a header that cannot be sent */
+function checkHeaders (reply: FastifyReply): void {
+  const [invalid] = findInvalidHeaders(reply.getHeaders())
+  if (invalid !== undefined) throw new errors.FST_RELAY_ANSWER_HEADER(printable(invalid))
+}
+
+/** Whether it offers only protocols that are none of a relay's, as `h2c`: such an offer may be ignored (RFC 9110, section 7.8). */
+function asksForNothing ({ asked, httpVersion }: Handshake): boolean {
+  return httpVersion === '1.1' && chooseProtocol(asked, protocolNames) === undefined
+}
+
+function raise (error: Error | undefined): void {
+  if (error !== undefined) throw error
+}
+
+function closeUnused ({ target }: Admitted): void {
+  target?.close()
+}
+
+/** The route's decoded parameters as one name. A slash within one is encoded, so that no value can look like two. */
+function channelName (params: Record<string, unknown>): string {
+  // A schema may have made numbers of them.
+  return Object.values(params).map((value) => String(value).replace(/[%/]/g, encodeURIComponent)).join('/')
+}

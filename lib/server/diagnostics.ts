@@ -1,0 +1,34 @@
+import { channel } from 'node:diagnostics_channel'
+import type { DetachInfo, HubEvents, RefusalInfo, RelayHub } from '../hub/hub.ts'
+import type { PeerInfo } from '../hub/peer.ts'
+
+/** The messages that hubs publish on channels of `node:diagnostics_channel`, by the channel's name. */
+export interface RelayDiagnostics {
+  /** A tunnel has become a peer of the hub. */
+  'fastify-spanza-relay:attach': { hub: RelayHub, peer: PeerInfo }
+  /** A peer has left. */
+  'fastify-spanza-relay:detach': { hub: RelayHub, peer: PeerInfo } & DetachInfo
+  /** A handshake was refused. */
+  'fastify-spanza-relay:refuse': { hub: RelayHub } & RefusalInfo
+}
+
+const channels = {
+  attach: channel('fastify-spanza-relay:attach'),
+  detach: channel('fastify-spanza-relay:detach'),
+  refuse: channel('fastify-spanza-relay:refuse')
+}
+
+type Messages = {
+  [Name in keyof HubEvents]: (hub: RelayHub, ...args: HubEvents[Name]) => RelayDiagnostics[`fastify-spanza-relay:${Name}`]
+}
+
+const messages: Messages = {
+  attach: (hub, peer) => ({ hub, peer }),
+  detach: (hub, peer, info) => ({ hub, peer, ...info }),
+  refuse: (hub, refusal) => ({ hub, ...refusal })
+}
+
+/** Publishes an event of a hub, if anybody has subscribed to it. What a subscriber throws is an uncaught exception, as Node has it. */
+export function publish<Name extends keyof HubEvents> (hub: RelayHub, name: Name, ...args: HubEvents[Name]): void {
+  if (channels[name].hasSubscribers) channels[name].publish(messages[name](hub, ...args))
+}
