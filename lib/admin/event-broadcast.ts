@@ -1,6 +1,6 @@
 import { Readable } from 'node:stream'
-import type { DetachInfo, RefusalInfo, RelayHub } from '../hub/hub.ts'
-import type { PeerInfo } from '../hub/peer.ts'
+import type { DetachInfo, PeerInfo } from '../hub/hub-info.ts'
+import type { RefusalInfo, RelayHub } from '../server/relay-hub.ts'
 import { printable } from '../util/printable.ts'
 import { rememberPeer, viewPeer, viewRefusal } from './views.ts'
 

@@ -1,6 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import { errors } from '../errors.ts'
-import type { PeerSelector, RelayHub } from '../hub/hub.ts'
+import type { PeerSelector } from '../hub/hub-info.ts'
+import type { RelayHub } from '../server/relay-hub.ts'
 import type { EventBroadcast } from './event-broadcast.ts'
 import { checkSameOrigin } from './same-origin.ts'
 import { schemas } from './schemas.ts'

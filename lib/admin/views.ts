@@ -1,7 +1,7 @@
-import type { ChannelKey, PeerInfo } from '../hub/peer.ts'
+import type { ChannelKey, PeerInfo } from '../hub/hub-info.ts'
 import type { HandshakeFaultInfo } from '../hub/packet/handshake-record.ts'
 import { faultText } from '../hub/packet/handshake-words.ts'
-import type { RefusalInfo } from '../hub/hub.ts'
+import type { RefusalInfo } from '../server/relay-hub.ts'
 import { printable } from '../util/printable.ts'
 
 /** Which of the peers, and in which order. */

@@ -29,13 +29,9 @@ export interface Counters {
   copies: number
   /** Datagrams that had to wait for a blocked socket: how many waited before them, and for how long those waited that left, in seconds. */
   queue: { depth: HistogramData, seconds: HistogramData }
-  /** From the request to its answer, in seconds, whether it became a tunnel or not. */
-  handshakeSeconds: HistogramData
   attached: number
   /** Tunnels that have ended, by reason. */
   detached: Record<string, number>
-  /** Handshakes that were refused, by error code, or by status where a hook of the app refused. */
-  refused: Record<string, number>
 }
 
 /** A queue holds 512 datagrams at most, and for no longer than `writeTimeout`. */
@@ -56,10 +52,8 @@ export function createCounters (): Counters {
     handshakeFaults: {},
     copies: 0,
     queue: { depth: createHistogram(DEPTHS), seconds: createHistogram(SECONDS) },
-    handshakeSeconds: createHistogram(SECONDS),
     attached: 0,
-    detached: {},
-    refused: {}
+    detached: {}
   }
 }
 

@@ -1,15 +1,11 @@
-import { captureRejectionSymbol, EventEmitter } from 'node:events'
 import { errors } from '../errors.ts'
 import { readHubOptions, type HubOptions } from './hub-options.ts'
 import { printable } from '../util/printable.ts'
 import { rateLimit, type TokenBucket } from '../util/token-bucket.ts'
 import { Clock } from './clock.ts'
 import { countUp, createCounters, type Counters } from './counters.ts'
-import { publish } from '../server/diagnostics.ts'
 import type { HandshakeFaultInfo } from './packet/handshake-record.ts'
 import { faultText } from './packet/handshake-words.ts'
-import { observe } from './histogram.ts'
-import { LogLimit } from './log-limit.ts'
 import { Mac1Budget } from './packet/mac1-budget.ts'
 import { PacketChannel } from './packet/packet-channel.ts'
 import { PacketPeer } from './packet/packet-peer.ts'
@@ -17,7 +13,9 @@ import { StreamChannel } from './stream/stream-channel.ts'
 import { TargetChannel } from './target/target-channel.ts'
 import type { DetachReason } from '../tunnel/close-reasons.ts'
 import type { Tunnel } from '../tunnel/tunnel.ts'
-import type { Admitted, ChannelKey, HttpVersion, HubContext, Peer, PeerInfo } from './peer.ts'
+import type { Admitted } from './admitted.ts'
+import type { ChannelInfo, ChannelKey, DetachInfo, PeerInfo, PeerSelector, TunnelCount } from './hub-info.ts'
+import type { HubContext, Peer } from './peer.ts'
 
 const MAX_TICK_MS = 1000
 /** A deadline is met with this precision, as a part of it. */
@@ -32,53 +30,8 @@ export interface HubLog {
   error: (fields: object, message: string) => void
 }
 
-/** A handshake that was refused. */
-export interface RefusalInfo {
-  statusCode: number
-  /** The code of the error: this package's, or that of what a hook of the app threw, at most 256 characters; undefined where there was none. */
-  code: string | undefined
-  /** Why, in words, with the limit where there was one, at most 256 characters; undefined where a hook of the app replied without an error. */
-  message: string | undefined
-  /** The client's address as far as it is known. */
-  address: string | undefined
-  /** The URL pattern of the route: what a client has put into its parameters may be a secret. */
-  path: string
-}
-
-/** Why a peer has left. */
-export interface DetachInfo {
-  reason: DetachReason
-  text: string
-  /** How long the tunnel was attached, in milliseconds. */
-  duration: number
-}
-
-/** The events of a hub, with what their listeners are given. */
-export interface HubEvents {
-  attach: [peer: PeerInfo]
-  detach: [peer: PeerInfo, info: DetachInfo]
-  refuse: [refusal: RefusalInfo]
-}
-
-export interface ChannelInfo extends ChannelKey {
-  /** Tunnels attached now. */
-  peers: number
-}
-
-/** Tunnels of one kind: those of one route, or of several that share their channels, that were opened in the same way. */
-export interface TunnelCount {
-  scope: string
-  protocol: string
-  framing: PeerInfo['framing']
-  httpVersion: HttpVersion
-  /** Over the hub's life. */
-  attached: number
-  /** Now. */
-  peers: number
-}
-
 /** The counters, and how much there is now. */
-export interface HubStats extends Counters {
+export interface TrafficStats extends Counters {
   peers: number
   channels: number
   tunnels: TunnelCount[]
@@ -86,16 +39,6 @@ export interface HubStats extends Counters {
   sessions: number
   /** Datagrams that wait for blocked sockets. */
   waiting: number
-  /** Connections that `proxyProtocol` has refused, by reason; empty where the server was not made by it. */
-  refusedConnections: Record<string, number>
-}
-
-/** Which peer to disconnect; without `scope` or `kind`, in every channel of that name. */
-export interface PeerSelector {
-  channel: string
-  id: string
-  scope?: string
-  kind?: ChannelKey['kind']
 }
 
 interface Channel {
@@ -104,13 +47,18 @@ interface Channel {
   handshakes: TokenBucket
 }
 
+/** Is told what happens in a hub. Must not throw. */
+export interface HubListener {
+  attached: (peer: PeerInfo) => void
+  detached: (peer: PeerInfo, info: DetachInfo) => void
+}
+
 /** All channels of one Fastify server. It knows tunnels and peers, no HTTP. */
-export class RelayHub extends EventEmitter<HubEvents> {
+export class Hub {
   readonly #options: Required<HubOptions>
   readonly #log: HubLog
   readonly #requestIdLabel: string
-  readonly #refusedConnections: Readonly<Record<string, number>>
-  readonly #logLimit = new LogLimit()
+  readonly #listener: HubListener
   readonly #context: HubContext
   readonly #channels = new Map<string, Channel>()
   /** How many peers each client has, by `Admitted.client`. */
@@ -126,16 +74,14 @@ export class RelayHub extends EventEmitter<HubEvents> {
   #isClosing = false
 
   /**
-   * @param refusedConnections counted by whoever accepts connections, and shown in `stats()`
    * @param requestIdLabel what the id of a request is called in the log
    * @throws FST_RELAY_OPTION
    */
-  constructor (options: HubOptions, log: HubLog, refusedConnections: Readonly<Record<string, number>>, requestIdLabel = 'reqId') {
-    super({ captureRejections: true })
+  constructor (options: HubOptions, log: HubLog, listener: HubListener, requestIdLabel = 'reqId') {
     this.#options = readHubOptions(options)
     this.#log = log
     this.#requestIdLabel = requestIdLabel
-    this.#refusedConnections = refusedConnections
+    this.#listener = listener
     this.#clock = new Clock(tickLength(this.#options))
     this.#mac1Budget = new Mac1Budget(this.#clock.now)
     this.#handshakeLines = rateLimit(HANDSHAKE_LINES_PER_SECOND, this.#clock.now)
@@ -172,15 +118,14 @@ export class RelayHub extends EventEmitter<HubEvents> {
   }
 
   /** A copy of the counters; those of tunnels that live are included. */
-  stats (): HubStats {
-    const stats: HubStats = {
+  stats (): TrafficStats {
+    const stats: TrafficStats = {
       ...structuredClone(this.#counters),
       peers: this.#peerCount,
       channels: this.channels().length,
       tunnels: [...this.#tunnels.values()].map((count) => ({ ...count })),
       sessions: 0,
-      waiting: 0,
-      refusedConnections: { ...this.#refusedConnections }
+      waiting: 0
     }
     for (const { members } of this.#channels.values()) {
       if (members instanceof PacketChannel) stats.sessions += members.sessions
@@ -213,7 +158,6 @@ export class RelayHub extends EventEmitter<HubEvents> {
    * @param isAgain whether this handshake has been tested before, so that rates have counted it
    * @throws FST_RELAY_CLOSING, FST_RELAY_HUB_FULL, FST_RELAY_CLIENT_FULL, FST_RELAY_CHANNEL_FULL, FST_RELAY_KEYLESS_FULL,
    * FST_RELAY_CHANNEL_PAIRED, FST_RELAY_REPLACED_TOO_OFTEN or FST_RELAY_CHANNEL_RATE
-   * @internal
    */
   checkRoom (admitted: Admitted, isAgain = false): void {
     if (this.#isClosing) throw new errors.FST_RELAY_CLOSING()
@@ -234,10 +178,7 @@ export class RelayHub extends EventEmitter<HubEvents> {
     if (admitted.channel.kind !== 'target' && !handshakes.take(this.#clock.now)) throw new errors.FST_RELAY_CHANNEL_RATE(channelHandshakesPerSecond)
   }
 
-  /**
-   * Attaches a tunnel that `checkRoom` has found room for in this same turn of the event loop.
-   * @internal
-   */
+  /** Attaches a tunnel that `checkRoom` has found room for in this same turn of the event loop. */
   attach (admitted: Admitted, tunnel: Tunnel): void {
     const peer = this.#channelFor(admitted.channel).members.attach(admitted, tunnel)
     this.#peerCount++
@@ -248,33 +189,12 @@ export class RelayHub extends EventEmitter<HubEvents> {
     tunnels.attached++
     tunnels.peers++
     this.#log.info({ ...this.#logFields(peer), framing: info.framing, protocol: info.protocol, httpVersion: info.httpVersion }, 'relay peer attached')
-    this.#announce('attach', info)
-  }
-
-  /**
-   * Takes note of how long a handshake took, whatever became of it.
-   * @internal
-   */
-  handshakeEnded (milliseconds: number): void {
-    observe(this.#counters.handshakeSeconds, milliseconds / 1000)
-  }
-
-  /**
-   * Counts a handshake that was refused.
-   * @param reason what it is counted as: the code of an error of ours, else the status
-   * @param requestId undefined where the app's router has not seen the request
-   * @internal
-   */
-  refused (refusal: RefusalInfo, reason: string, requestId: string | undefined): void {
-    countUp(this.#counters.refused, reason)
-    this.#log.info({ [this.#requestIdLabel]: requestId, refusal }, 'relay handshake refused')
-    this.#announce('refuse', refusal)
+    this.#listener.attached(info)
   }
 
   /**
    * Closes all tunnels and takes no new ones.
    * @returns when the last one is closed, or `closeGrace` is over and they are destroyed
-   * @internal
    */
   async close (): Promise<void> {
     if (this.#isClosing) return
@@ -344,7 +264,7 @@ export class RelayHub extends EventEmitter<HubEvents> {
     this.#log.info({
       ...this.#logFields(peer), reason, text, duration, bytesIn: info.bytesIn, bytesOut: info.bytesOut, drops: info.drops
     }, 'relay peer detached')
-    this.#announce('detach', info, { reason, text, duration })
+    this.#listener.detached(info, { reason, text, duration })
   }
 
   #handshakesFail (peer: Peer, info: HandshakeFaultInfo): void {
@@ -380,24 +300,6 @@ export class RelayHub extends EventEmitter<HubEvents> {
     const suppressed = this.#suppressedHandshakeLines
     this.#suppressedHandshakeLines = 0
     return suppressed
-  }
-
-  /** Emits an event in the middle of the hub's own work, which a listener that throws must not break off. */
-  #announce<Name extends keyof HubEvents> (name: Name, ...args: HubEvents[Name]): void {
-    // First, for a listener may cause further events.
-    publish(this, name, ...args)
-    try {
-      this.emit<keyof HubEvents>(name, ...args)
-    } catch (error) {
-      this[captureRejectionSymbol](error, name)
-    }
-  }
-
-  /** Where Node brings what an async listener has thrown; a promise that nobody looks at would end the process. */
-  override [captureRejectionSymbol] (err: unknown, ...[event]: unknown[]): void {
-    // It may throw for every handshake.
-    const suppressed = this.#logLimit.take(String(event), performance.now())
-    if (suppressed !== undefined) this.#log.error({ err, event, suppressed }, 'a listener of the relay hub threw')
   }
 
   #sweep (): void {

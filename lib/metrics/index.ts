@@ -1,6 +1,6 @@
 import type { Metric, Registry } from 'prom-client'
 import type { HistogramData } from '../hub/histogram.ts'
-import type { HubStats, RelayHub } from '../hub/hub.ts'
+import type { HubStats, RelayHub } from '../server/relay-hub.ts'
 import { by, counter, gauge, of, type MetricDescription, type MetricValue } from './metric-description.ts'
 
 /** A hub's counters as metrics for Prometheus, in a registry of prom-client's that the app has. */

@@ -18,7 +18,7 @@ import { closeCodes, closeWebSocket } from '../tunnel/websocket/websocket-ending
 import { WebSocketMessages } from '../tunnel/websocket/websocket-messages.ts'
 import { MAX_STREAM_MESSAGE, WebSocketStream } from '../tunnel/websocket/websocket-stream.ts'
 import { WebSocketTunnel } from '../tunnel/websocket/websocket-tunnel.ts'
-import type { Admitted } from '../hub/peer.ts'
+import type { Admitted } from '../hub/admitted.ts'
 import { checkOptionNames } from './option-names.ts'
 import { hubOptionsIn, optionError, readList } from '../hub/hub-options.ts'
 import { printable } from '../util/printable.ts'

@@ -1,6 +1,6 @@
 import { channel } from 'node:diagnostics_channel'
-import type { DetachInfo, HubEvents, RefusalInfo, RelayHub } from '../hub/hub.ts'
-import type { PeerInfo } from '../hub/peer.ts'
+import type { DetachInfo, PeerInfo } from '../hub/hub-info.ts'
+import type { HubEvents, RefusalInfo, RelayHub } from './relay-hub.ts'
 
 /** The messages that hubs publish on channels of `node:diagnostics_channel`, by the channel's name. */
 export interface RelayDiagnostics {

@@ -15,10 +15,15 @@ import { RequestAddress } from '../internals/request-address.ts'
 import { RelayRoutes } from '../entrance/relay-routes.ts'
 import { WebSocketServers } from '../entrance/websocket/websocket-servers.ts'
 import { errors } from '../errors.ts'
-import { RelayHub } from '../hub/hub.ts'
+import { countUp } from '../hub/counters.ts'
+import { observe } from '../hub/histogram.ts'
+import { Hub } from '../hub/hub.ts'
 import type { HubOptions } from '../hub/hub-options.ts'
 import { printable } from '../util/printable.ts'
 import { shownId } from '../util/request-id.ts'
+import { createHandshakeCounters } from './handshake-counters.ts'
+import { HubFacade } from './hub-facade.ts'
+import type { RefusalInfo } from './relay-hub.ts'
 
 /** What Node keeps of a request's headers where the server's `maxHeadersCount` is not set: its limit of 2000 counts names and values. */
 const DEFAULT_MAX_HEADERS = 1000
@@ -45,13 +50,16 @@ interface Closable {
 
 /** What one Fastify server has for its relay routes: the claim on upgrades, the handshakes under way, and the hub. */
 export class RelayServer implements Claimant, Http2Claimant {
-  readonly hub: RelayHub
+  readonly hub: Hub
+  readonly relayHub: HubFacade
   readonly routes: RelayRoutes
   readonly proxyCheck = new UntrustedProxyCheck()
   readonly webSockets = new WebSocketServers()
   /** Undefined where the server speaks HTTP/1.1 only. */
   readonly http2: Http2Entrance | undefined
   readonly #fastify: FastifyInstance
+  readonly #requestIdLabel: string
+  readonly #counters = createHandshakeCounters()
   readonly #limits: HandshakeLimits
   readonly #addresses = new RequestAddress()
   readonly #handshakes = new Map<Handshake, Unfinished>()
@@ -63,7 +71,12 @@ export class RelayServer implements Claimant, Http2Claimant {
   /** @throws FST_RELAY_OPTION */
   constructor (fastify: FastifyInstance, options: HubOptions) {
     this.#fastify = fastify
-    this.hub = new RelayHub(options, fastify.log, refusedConnections(fastify.server), fastify.initialConfig.requestIdLogLabel)
+    this.#requestIdLabel = fastify.initialConfig.requestIdLogLabel ?? 'reqId'
+    this.hub = new Hub(options, fastify.log, {
+      attached: (peer) => this.relayHub.announce('attach', peer),
+      detached: (peer, info) => this.relayHub.announce('detach', peer, info)
+    }, this.#requestIdLabel)
+    this.relayHub = new HubFacade(this.hub, this.#counters, refusedConnections(fastify.server), fastify.log)
     this.#limits = new HandshakeLimits(this.hub.options, performance.now())
     this.routes = new RelayRoutes(fastify)
     this.#releaseClaim = claimUpgrades(fastify.server as Server, this)
@@ -187,13 +200,16 @@ export class RelayServer implements Claimant, Http2Claimant {
   #settled (handshake: Handshake, refusal: Refusal | undefined): void {
     const { address, release, requestId, since } = this.#handshakes.get(handshake)!
     release?.()
-    this.hub.handshakeEnded(performance.now() - since)
+    observe(this.#counters.handshakeSeconds, (performance.now() - since) / 1000)
     this.#handshakes.delete(handshake)
     if (refusal === undefined) return
     const { request } = handshake
     if (!(request instanceof Http2ServerRequest)) this.#watchEnd(request.socket)
     const { counter, ...told } = refusal
-    this.hub.refused({ ...told, address, path: printable(this.routes.patternOf(request) ?? pathOf(request.url!)) }, counter, requestId)
+    countUp(this.#counters.refused, counter)
+    const shown: RefusalInfo = { ...told, address, path: printable(this.routes.patternOf(request) ?? pathOf(request.url!)) }
+    this.#fastify.log.info({ [this.#requestIdLabel]: requestId, refusal: shown }, 'relay handshake refused')
+    this.relayHub.announce('refuse', shown)
   }
 
   #watchEnd (socket: Socket): void {

@@ -3,7 +3,7 @@ import { lookup } from 'node:dns/promises'
 import { once } from 'node:events'
 import { errors } from '../errors.ts'
 import { askForReceiveBuffer, createUdpSocket, isSendQueueFull, sendFault, type UdpSendFault } from '../util/udp-socket.ts'
-import type { DatagramTarget } from '../hub/peer.ts'
+import type { DatagramTarget } from '../hub/admitted.ts'
 import type { HostPort } from '../util/host-port.ts'
 
 /** A UDP socket of one tunnel's own, connected to its target: what comes from elsewhere does not arrive. */

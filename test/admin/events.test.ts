@@ -6,6 +6,7 @@ import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import { EventBroadcast } from '../../lib/admin/event-broadcast.ts'
 import type { RelayHub } from '../../lib/index.ts'
+import { relayServerOf } from '../../lib/plugin.ts'
 import { Mailbox } from '../helpers/mailbox.ts'
 import { askForUpgrade } from '../helpers/relay-app.ts'
 import { openTunnel } from '../helpers/tunnel.ts'
@@ -34,11 +35,12 @@ function eventsOf (stream: Readable): Mailbox<any> {
 
 const refusal = { statusCode: 503, code: undefined, message: 'x', address: undefined, path: '/' }
 
-async function startBroadcast (t: Test, heartbeatInterval?: number): Promise<{ hub: RelayHub, broadcast: EventBroadcast }> {
-  const { relayHub: hub } = await startAdmin(t)
+async function startBroadcast (t: Test, heartbeatInterval?: number): Promise<{ app: FastifyInstance, hub: RelayHub, broadcast: EventBroadcast }> {
+  const app = await startAdmin(t)
+  const { relayHub: hub } = app
   const broadcast = new EventBroadcast(hub, heartbeatInterval)
   t.teardown(() => broadcast.close())
-  return { hub, broadcast }
+  return { app, hub, broadcast }
 }
 
 t.test('tells who comes, leaves and is refused, as it happens', async (t) => {
@@ -110,10 +112,10 @@ t.test('ends with the app, behind what its end brings', async (t) => {
 })
 
 t.test('ends with the hub, where a hook of the app has kept Fastify from telling', async (t) => {
-  const { hub, broadcast } = await startBroadcast(t, 5)
+  const { app, broadcast } = await startBroadcast(t, 5)
   const reader = broadcast.read()
   reader.resume()
-  await Promise.all([once(reader, 'end'), hub.close()])
+  await Promise.all([once(reader, 'end'), relayServerOf(app)!.hub.close()])
 })
 
 t.test('a reader that leaves is forgotten', async (t) => {

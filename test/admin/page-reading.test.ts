@@ -1,6 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import t from 'tap'
 import { wg } from '../../lib/framing/wg.ts'
+import { relayServerOf } from '../../lib/plugin.ts'
 import { skip } from '../helpers/chromium.ts'
 import { FakeTunnel } from '../helpers/fake-tunnel.ts'
 import { askForUpgrade } from '../helpers/relay-app.ts'
@@ -11,7 +12,7 @@ import { faults, openPage, rowOf } from './admin-page.ts'
 /** Attaches so many peers, in channels of 50, without a network between. */
 function attachMany (app: FastifyInstance, count: number): void {
   for (let i = 0; i < count; i++) {
-    app.relayHub.attach({
+    relayServerOf(app)!.hub.attach({
       channel: { scope: '/relay/:network', name: `net-${Math.floor(i / 50)}`, kind: 'packet' },
       id: `device-${i}`,
       publicKey: undefined,

@@ -4,13 +4,17 @@ import { setImmediate as turn } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import { CLOSING, DRAIN } from '../../lib/framing/wg.ts'
+import type { Hub } from '../../lib/hub/hub.ts'
 import type { DetachInfo, PeerInfo, RefusalInfo } from '../../lib/index.ts'
+import { relayServerOf } from '../../lib/plugin.ts'
 import { RawClient, upgradeText } from '../helpers/raw-client.ts'
 import { askForUpgrade, openBare, startApp, testRefusal } from '../helpers/relay-app.ts'
 import { detached, startRelay } from '../helpers/relay.ts'
 import { SeededRandom } from '../helpers/random.ts'
 import { askForTunnel, openTunnel, settle, until, type Tunnel } from '../helpers/tunnel.ts'
 import { initiation, publicKey, response, transportData } from '../helpers/wireguard-messages.ts'
+
+const hubOf = (app: FastifyInstance): Hub => relayServerOf(app)!.hub
 
 /** Notes the events of a hub. */
 function watch (app: FastifyInstance) {
@@ -322,15 +326,15 @@ t.test('no tunnel outlives the grace', async (t) => {
   const app = await startRelay(t, { closeGrace: 20 })
   // Neither reads, and so neither ends its side.
   for (const framing of ['wg', 'raw'] as const) await openTunnel(t, app, { framing, reads: false })
-  await app.relayHub.close()
+  await hubOf(app).close()
   const connections = await new Promise((resolve) => app.server.getConnections((_error, count) => resolve(count)))
   t.equal(connections, 0)
 })
 
 t.test('a server that has no tunnels closes, also twice', async (t) => {
   const app = await startRelay(t)
-  await Promise.all([app.close(), app.relayHub.close()])
-  await app.relayHub.close()
+  await Promise.all([app.close(), hubOf(app).close()])
+  await hubOf(app).close()
   t.same(app.relayHub.channels(), [])
 })
 

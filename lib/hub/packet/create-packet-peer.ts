@@ -1,7 +1,8 @@
 import type { Tunnel } from '../../tunnel/tunnel.ts'
 import { FramedPeer } from './framed-peer.ts'
 import type { PacketPeer, PacketRouter } from './packet-peer.ts'
-import type { Admitted, HubContext } from '../peer.ts'
+import type { Admitted } from '../admitted.ts'
+import type { HubContext } from '../peer.ts'
 import { MessagePeer } from './message-peer.ts'
 
 /** The peer for a tunnel that carries datagrams in the way that admission has found. */

@@ -3,7 +3,8 @@ import { CLOSING, PING, pong, readClosing } from '../../framing/wg.ts'
 import { closingCodeOf, type DetachReason } from '../../tunnel/close-reasons.ts'
 import type { Tunnel } from '../../tunnel/tunnel.ts'
 import { PacketPeer, type PacketRouter } from './packet-peer.ts'
-import type { Admitted, HubContext } from '../peer.ts'
+import type { Admitted } from '../admitted.ts'
+import type { HubContext } from '../peer.ts'
 
 /** Clients that are told to come back are spread over this many milliseconds. */
 const DRAIN_SPREAD_MS = 1000

@@ -2,7 +2,8 @@ import type { DetachReason } from '../../tunnel/close-reasons.ts'
 import type { MessageReader, MessageSink } from '../../tunnel/message-reader.ts'
 import type { Tunnel } from '../../tunnel/tunnel.ts'
 import { PacketPeer, type PacketRouter } from './packet-peer.ts'
-import type { Admitted, HubContext } from '../peer.ts'
+import type { Admitted } from '../admitted.ts'
+import type { HubContext } from '../peer.ts'
 
 /** A peer whose tunnel's messages are datagrams. */
 export class MessagePeer extends PacketPeer implements MessageSink {

@@ -5,7 +5,9 @@ import { observe } from '../histogram.ts'
 import type { Identity } from './identity.ts'
 import type { DetachReason } from '../../tunnel/close-reasons.ts'
 import type { Tunnel } from '../../tunnel/tunnel.ts'
-import { Peer, type Admitted, type HubContext, type PeerInfo } from '../peer.ts'
+import type { Admitted } from '../admitted.ts'
+import type { PeerInfo } from '../hub-info.ts'
+import { Peer, type HubContext } from '../peer.ts'
 import { SendQueue, type QueueOwner } from './send-queue.ts'
 
 /** A UDP target keeps a port for each tunnel; one without keepalives is closed after this much silence where `idleTimeout` says nothing. */

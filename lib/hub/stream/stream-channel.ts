@@ -1,6 +1,7 @@
 import { errors } from '../../errors.ts'
 import type { Tunnel } from '../../tunnel/tunnel.ts'
-import type { Admitted, HubContext, Peer } from '../peer.ts'
+import type { Admitted } from '../admitted.ts'
+import type { HubContext, Peer } from '../peer.ts'
 import { ReplacementLimit } from '../replacement-limit.ts'
 import { StreamPeer } from './stream-peer.ts'
 

@@ -3,7 +3,8 @@ import { afterFirstByte, forward } from '../../tunnel/splice.ts'
 import type { Tunnel } from '../../tunnel/tunnel.ts'
 import { WaitingBytes } from '../../tunnel/waiting-bytes.ts'
 import { WriteDeadline } from '../../tunnel/write-deadline.ts'
-import { Peer, type Admitted, type HubContext } from '../peer.ts'
+import type { Admitted } from '../admitted.ts'
+import { Peer, type HubContext } from '../peer.ts'
 
 /** The channel of stream peers. */
 export interface StreamPeerOwner {

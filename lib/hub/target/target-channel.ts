@@ -2,7 +2,8 @@ import { classify, clearReserved, isHandshake } from '../../framing/wireguard.ts
 import { countUp } from '../counters.ts'
 import { createPacketPeer } from '../packet/create-packet-peer.ts'
 import type { PacketPeer, PacketRouter } from '../packet/packet-peer.ts'
-import type { Admitted, DatagramTarget, HubContext, Peer } from '../peer.ts'
+import type { Admitted, DatagramTarget } from '../admitted.ts'
+import type { HubContext, Peer } from '../peer.ts'
 import type { Tunnel } from '../../tunnel/tunnel.ts'
 import { TargetStreamPeer } from './target-stream-peer.ts'
 

@@ -2,7 +2,8 @@ import type { DetachReason } from '../../tunnel/close-reasons.ts'
 import { afterFirstByte, forward } from '../../tunnel/splice.ts'
 import type { Tunnel } from '../../tunnel/tunnel.ts'
 import { WriteDeadline } from '../../tunnel/write-deadline.ts'
-import { Peer, type Admitted, type HubContext } from '../peer.ts'
+import type { Admitted } from '../admitted.ts'
+import { Peer, type HubContext } from '../peer.ts'
 
 /** A peer whose tunnel is spliced with the connection to its target. */
 export class TargetStreamPeer extends Peer {

@@ -1,0 +1,95 @@
+import type {
+  FastifyBaseLogger, FastifyInstance, FastifyPluginCallback, FastifyTypeProvider, FastifyTypeProviderDefault,
+  RawReplyDefaultExpression, RawRequestDefaultExpression, RawServerBase, RawServerDefault
+} from 'fastify'
+import fp from 'fastify-plugin'
+import { errors } from './errors.ts'
+import { checkOptionNames } from './route/option-names.ts'
+import { hubOptionsIn, optionError, type HubOptions } from './hub/hub-options.ts'
+import { defineRelayRoute, markOf, type RelayMethod, type RelayRouteOptions } from './route/relay-route.ts'
+import type { RelayHub } from './server/relay-hub.ts'
+import { RelayServer } from './server/relay-server.ts'
+import { StartUpWarnings } from './route/start-up-warnings.ts'
+
+/** The plugin's options: those of the hub, and with `path` those of one relay route. */
+export interface SpanzaRelayOptions extends HubOptions, RelayRouteOptions {
+  /** Mounts a relay route here; without it, registering opens nothing. */
+  path?: string
+}
+
+/** One for each server, so that sibling scopes share it, too. */
+const relayServers = new WeakMap<object, { server: RelayServer, warnings: StartUpWarnings }>()
+
+const registerRelay: FastifyPluginCallback<SpanzaRelayOptions> = (fastify, options, done) => {
+  try {
+    register(fastify, options)
+    done()
+  } catch (error) {
+    done(error as Error)
+  }
+}
+
+function register (fastify: FastifyInstance, options: SpanzaRelayOptions & { prefix?: string }): void {
+  const { path, prefix, ...rest } = options
+  if (prefix !== undefined) throw new errors.FST_RELAY_PREFIX()
+  checkOptionNames('the registration', rest)
+  const hubOptions: HubOptions = {}
+  for (const name of hubOptionsIn(rest)) {
+    hubOptions[name] = rest[name]!
+    delete rest[name]
+  }
+  let known = relayServers.get(fastify.server)
+  if (known === undefined) {
+    known = { server: new RelayServer(fastify, hubOptions), warnings: new StartUpWarnings(fastify) }
+    relayServers.set(fastify.server, known)
+  } else if (Object.keys(hubOptions).length > 0) {
+    throw new errors.FST_RELAY_OPTIONS_TWICE(Object.keys(hubOptions).join(', '))
+  }
+  if (!fastify.hasDecorator('relayHub')) decorate(fastify, known.server, known.warnings)
+  if (path !== undefined) fastify.relay(path, rest)
+  else checkNothingIsLeft(rest)
+}
+
+/** Without a path, an option of a route would be of no effect, and so would one that is misspelled. */
+function checkNothingIsLeft ({ logLevel, logSerializers, ...rest }: SpanzaRelayOptions): void {
+  const [name] = Object.keys(rest)
+  if (name !== undefined) throw optionError(name, 'left out, or given with path: it belongs to a route', rest[name as keyof typeof rest])
+}
+
+/** Gives a scope, and those within it, what the plugin offers. */
+function decorate (fastify: FastifyInstance, server: RelayServer, warnings: StartUpWarnings): void {
+  server.guard(fastify)
+  fastify.decorate('relayHub', server.relayHub)
+  fastify.decorate('relay', function (this: FastifyInstance, path: string, options?: RelayRouteOptions) {
+    defineRelayRoute(this, server, path, options)
+    return this
+  } as FastifyInstance['relay'])
+  fastify.addHook('onRoute', function (this: FastifyInstance, route) {
+    const { url, routePath, method, constraints } = route
+    const mark = markOf(route)
+    mark?.keep(route)
+    if ([method].flat().includes('GET')) server.routes.add(url, constraints, mark !== undefined, routePath === '')
+    if (mark !== undefined) warnings.add(this, route, mark)
+  })
+}
+
+declare module 'fastify' {
+  interface FastifyInstance<
+    RawServer extends RawServerBase = RawServerDefault,
+    RawRequest extends RawRequestDefaultExpression<RawServer> = RawRequestDefaultExpression<RawServer>,
+    RawReply extends RawReplyDefaultExpression<RawServer> = RawReplyDefaultExpression<RawServer>,
+    Logger extends FastifyBaseLogger = FastifyBaseLogger,
+    TypeProvider extends FastifyTypeProvider = FastifyTypeProviderDefault
+  > {
+    relay: RelayMethod<RawServer, RawRequest, RawReply, Logger, TypeProvider>
+    relayHub: RelayHub
+  }
+}
+
+/** The plugin. Registered again, in whatever scope, it shares the hub of the server. */
+export const spanzaRelay = fp(registerRelay, { fastify: '5.x', name: 'fastify-spanza-relay' })
+
+/** What the plugin has made for the server of `fastify`. */
+export function relayServerOf ({ server }: FastifyInstance): RelayServer | undefined {
+  return relayServers.get(server)?.server
+}
