@@ -1,6 +1,5 @@
-import { inspect } from 'node:util'
-import { errors } from '../errors.ts'
 import { MAX_DATAGRAM_SIZE } from '../framing/wireguard.ts'
+import { optionError } from '../util/option-error.ts'
 
 /** Limits and defaults of a hub. Times are in milliseconds. */
 export interface HubOptions {
@@ -92,21 +91,4 @@ export function readHubOptions (options: HubOptions): Required<HubOptions> {
     throw optionError('keepaliveTimeout', `above keepaliveInterval (${read.keepaliveInterval})`, read.keepaliveTimeout)
   }
   return read
-}
-
-/** An error that names an option, what it must be, and what it is. */
-export function optionError (name: string, expected: string, value: unknown): Error {
-  return new errors.FST_RELAY_OPTION(name, expected, inspect(value))
-}
-
-/**
- * Checks an option that is a list of some of `allowed`.
- * @throws FST_RELAY_OPTION
- */
-export function readList<Name extends string> (name: string, value: readonly Name[] | undefined, allowed: readonly Name[]): readonly Name[] {
-  if (value === undefined) return allowed
-  if (!Array.isArray(value) || value.length === 0 || !value.every((item) => allowed.includes(item))) {
-    throw optionError(name, `a list of some of ${allowed.join(', ')}`, value)
-  }
-  return value
 }

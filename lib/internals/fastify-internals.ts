@@ -1,17 +1,20 @@
+import type { IncomingMessage } from 'node:http'
+import type { Http2ServerRequest } from 'node:http2'
 import type { FastifyInstance } from 'fastify'
-import type { RelayRequest } from '../entrance/handshake.ts'
 
 /**
  * What Fastify 5 does not tell. An instance keeps its settings and hooks under symbols of its own, found here by their
  * descriptions. Where Fastify has renamed one, these functions return undefined, and the caller does without.
  */
 
+type RawRequest = IncomingMessage | Http2ServerRequest
+
 interface Options {
-  rewriteUrl?: (this: object, request: RelayRequest) => unknown
+  rewriteUrl?: (this: object, request: RawRequest) => unknown
 }
 
 /** The app's option `rewriteUrl`, bound as Fastify binds it; undefined where the app has none. */
-export function rewriteUrlOf (fastify: FastifyInstance): ((request: RelayRequest) => unknown) | undefined {
+export function rewriteUrlOf (fastify: FastifyInstance): ((request: RawRequest) => unknown) | undefined {
   const [root, options] = find(fastify, 'fastify.options')
   return (options as Options | undefined)?.rewriteUrl?.bind(root!)
 }

@@ -1,5 +1,5 @@
 import type { Duplex } from 'node:stream'
-import { WaitingBytes } from '../tunnel/waiting-bytes.ts'
+import { WaitingBytes } from '../util/waiting-bytes.ts'
 
 /**
  * A stream that is paused takes in some more: what has been read already, up to its `highWaterMark`, and over HTTP/2 whatever its

@@ -1,6 +1,8 @@
+import type { IncomingMessage } from 'node:http'
+import type { Http2ServerRequest } from 'node:http2'
 import type { FastifyRequest } from 'fastify'
-import { canonicalAddress } from '../admission/client-address.ts'
-import type { RelayRequest } from '../entrance/handshake.ts'
+
+type RawRequest = IncomingMessage | Http2ServerRequest
 
 /**
  * Tells the client's address before Fastify has made its request object, so that limits can be tested before any hook.
@@ -17,7 +19,7 @@ export class RequestAddress {
     this.#isLearned = true
     const prototype = Object.getPrototypeOf(request)
     // Where it is not as expected, limits are tested in a hook.
-    if (read(prototype, request.raw as RelayRequest) === request.ip) this.#prototype = prototype
+    if (read(prototype, request.raw as RawRequest) === request.ip) this.#prototype = prototype
   }
 
   /** A hook has changed what proxies say: what can be told before it is not to be believed. */
@@ -30,13 +32,13 @@ export class RequestAddress {
     return this.#prototype !== undefined
   }
 
-  /** What `request.ip` will be, if it is an address. */
-  of (request: RelayRequest): string | undefined {
-    return canonicalAddress(read(this.#prototype!, request))
+  /** What `request.ip` will be. */
+  of (request: RawRequest): string | undefined {
+    return read(this.#prototype!, request)
   }
 }
 
-function read (prototype: object, raw: RelayRequest): string | undefined {
+function read (prototype: object, raw: RawRequest): string | undefined {
   try {
     return (Object.create(prototype, { raw: { value: raw } }) as FastifyRequest).ip
   } catch {

@@ -1,7 +1,8 @@
 import { errors } from '../errors.ts'
 import { nearestName } from '../util/nearest-name.ts'
-import { hubOptionNames, optionError } from '../hub/hub-options.ts'
-import type { RelayOptions } from './relay-route.ts'
+import { hubOptionNames } from '../hub/hub-options.ts'
+import { optionError } from '../util/option-error.ts'
+import type { RelayOptions } from './relay-options.ts'
 
 const relayOptionNames = Object.keys({
   hosts: true,

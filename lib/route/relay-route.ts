@@ -1,174 +1,32 @@
 import { Http2ServerRequest } from 'node:http2'
-import type {
-  ContextConfigDefault, FastifyBaseLogger, FastifyError, FastifyInstance, FastifyReply, FastifyRequest, FastifySchema, FastifyTypeProvider,
-  FastifyTypeProviderDefault, RawReplyDefaultExpression, RawRequestDefaultExpression, RawServerBase, RawServerDefault,
-  RouteGenericInterface, RouteOptions, RouteShorthandOptions
-} from 'fastify'
+import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { clientAddress, limitKey } from '../admission/client-address.ts'
-import { chooseProtocol, isHostAllowed } from '../admission/request-form.ts'
-import { readIdentity, unidentified, type Identified, type ReadIdentity } from './identified.ts'
+import { checkOrigin, originOf } from '../admission/origin.ts'
 import { agreeOnWebSocket, framingNames, protocolNames, protocols, type Agreement, type ProtocolName } from '../admission/protocols.ts'
-import { acceptValueOf, checkOpeningHandshake, checkOrigin, originOf, WEBSOCKET_VERSION } from '../admission/websocket-handshake.ts'
-import { constraintsText } from './constraints-text.ts'
+import { chooseProtocol, isHostAllowed } from '../admission/request-form.ts'
+import { acceptValueOf, checkOpeningHandshake, WEBSOCKET_VERSION } from '../admission/websocket-handshake.ts'
 import { findInvalidHeaders, Handshake, retryAfter } from '../entrance/handshake.ts'
 import { offerUpgrade } from '../entrance/http1/http1-handshake.ts'
 import { errors, isRelayError } from '../errors.ts'
 import type { FramingName } from '../framing/framing.ts'
+import { MAX_DATAGRAM_SIZE } from '../framing/wireguard.ts'
+import type { Admitted } from '../hub/admitted.ts'
+import type { RelayServer } from '../server/relay-server.ts'
+import { framingsFor, RouteTarget } from '../target/route-target.ts'
+import type { Target } from '../target/target.ts'
 import { closeCodes, closeWebSocket } from '../tunnel/websocket/websocket-ending.ts'
 import { WebSocketMessages } from '../tunnel/websocket/websocket-messages.ts'
 import { MAX_STREAM_MESSAGE, WebSocketStream } from '../tunnel/websocket/websocket-stream.ts'
 import { WebSocketTunnel } from '../tunnel/websocket/websocket-tunnel.ts'
-import type { Admitted } from '../hub/admitted.ts'
-import { checkOptionNames } from './option-names.ts'
-import { hubOptionsIn, optionError, readList } from '../hub/hub-options.ts'
+import { optionError, readList } from '../util/option-error.ts'
 import { printable } from '../util/printable.ts'
-import type { RelayServer } from '../server/relay-server.ts'
 import { shownId } from '../util/request-id.ts'
-import { framingsFor, RouteTarget } from '../target/route-target.ts'
-import type { Target } from '../target/target.ts'
-import { MAX_DATAGRAM_SIZE } from '../framing/wireguard.ts'
-
-/** What a relay route has beyond Fastify's own route options. */
-export interface RelayOptions<Request = FastifyRequest, Reply = FastifyReply, Instance = FastifyInstance> {
-  /** Host names this route answers to, compared with `request.hostname`; default: any. */
-  hosts?: readonly string[]
-  /**
-   * Origins whose pages may open WebSockets here, as `https://app.example.com`; default: the one that the request is for. What is no
-   * browser sends none.
-   */
-  origins?: readonly string[]
-  /** Upgrade tokens this route accepts; default: all. */
-  protocols?: readonly ProtocolName[]
-  /** Framings this route accepts under `Upgrade: spanza`; default: all. WebSockets carry datagrams where it has one for them, bytes where it has `raw`. */
-  framings?: readonly FramingName[]
-  /** Two routes with the same scope share their channels; default: the route's full URL pattern, and its constraints. */
-  scope?: string
-  /**
-   * Who the client is and where it belongs; runs after the hooks. What it throws is the answer. Nothing, or anything that is no
-   * such object, is refused with FST_RELAY_IDENTITY; `{}` leaves every part to its default.
-   */
-  identify?: (this: Instance, request: Request) => Identified | Promise<Identified>
-  /**
-   * Where the tunnels of this route go instead of the hub: `udp://host:port` (datagrams, so the client must ask for a
-   * framing), `tcp://host:port` or `unix:/path` (a bare stream), or a function that chooses by the request, once the hooks
-   * have run. A client has no say in it unless that function lets it.
-   */
-  target?: string | ((this: Instance, request: Request) => string | Promise<string>)
-  /**
-   * Whether `Upgrade: websocket` with a `Sec-WebSocket-Key` opens a WebSocket; default true. With false it is the HTTPUpgrade transport
-   * with a key as without one: versions of Xray after 26.3.27 send one.
-   */
-  webSockets?: boolean
-  /**
-   * Whether WebSockets may agree on permessage-deflate (RFC 7692); default false: what is encrypted cannot be compressed. Over
-   * HTTP/1.1, the options of @fastify/websocket decide where the app has registered it.
-   */
-  perMessageDeflate?: boolean
-  /** Tells a `tcp:` or `unix:` target the client's address by a PROXY header of this version; default: none. */
-  proxyProtocol?: 1 | 2
-  /** Says that everybody may open tunnels here, so that nothing is logged about a route without a guarding hook and `identify`; default false. */
-  open?: boolean
-  /** Answers a GET that asks for no upgrade; default: 426. */
-  plain?: (this: Instance, request: Request, reply: Reply) => unknown
-}
-
-/** The options of a relay route: `RelayOptions`, and hooks and the like as for any route. */
-export type RelayRouteOptions<
-  RawServer extends RawServerBase = RawServerDefault,
-  RawRequest extends RawRequestDefaultExpression<RawServer> = RawRequestDefaultExpression<RawServer>,
-  RawReply extends RawReplyDefaultExpression<RawServer> = RawReplyDefaultExpression<RawServer>,
-  RouteGeneric extends RouteGenericInterface = RouteGenericInterface,
-  ContextConfig = ContextConfigDefault,
-  SchemaCompiler extends FastifySchema = FastifySchema,
-  TypeProvider extends FastifyTypeProvider = FastifyTypeProviderDefault,
-  Logger extends FastifyBaseLogger = FastifyBaseLogger
-> =
-  Omit<RouteShorthandOptions<RawServer, RawRequest, RawReply, RouteGeneric, ContextConfig, SchemaCompiler, TypeProvider, Logger>, 'exposeHeadRoute'> &
-  RelayOptions<
-    FastifyRequest<RouteGeneric, RawServer, RawRequest, SchemaCompiler, TypeProvider, ContextConfig, Logger>,
-    FastifyReply<RouteGeneric, RawServer, RawRequest, RawReply, ContextConfig, SchemaCompiler, TypeProvider>,
-    FastifyInstance<RawServer, RawRequest, RawReply, Logger, TypeProvider>
-  >
-
-/** `fastify.relay`, typed as Fastify's own route shorthands are. */
-export interface RelayMethod<
-  RawServer extends RawServerBase,
-  RawRequest extends RawRequestDefaultExpression<RawServer>,
-  RawReply extends RawReplyDefaultExpression<RawServer>,
-  Logger extends FastifyBaseLogger,
-  TypeProvider extends FastifyTypeProvider
-> {
-  /**
-   * Defines a relay route: a GET route that takes upgrades and attaches their tunnels to `fastify.relayHub`.
-   * @throws FST_RELAY_OPTION for an option that is not allowed
-   */
-  <
-    RouteGeneric extends RouteGenericInterface = RouteGenericInterface,
-    ContextConfig = ContextConfigDefault,
-    const SchemaCompiler extends FastifySchema = FastifySchema
-  >(
-    path: string,
-    options?: RelayRouteOptions<RawServer, RawRequest, RawReply, RouteGeneric, ContextConfig, SchemaCompiler, TypeProvider, Logger>
-  ): FastifyInstance<RawServer, RawRequest, RawReply, Logger, TypeProvider>
-}
-
-/** Marks relay routes in their `config`, for the `onRoute` hook that sees their full URL, and the options that Fastify keeps. */
-const kRelayRoute = Symbol('fastify-spanza-relay.route')
-
-/** What the mark of a relay route tells. */
-export interface RelayRouteMark {
-  /** Takes the options that Fastify keeps of the route. */
-  keep: (options: RouteOptions) => void
-  /** The hook of the route that is the relay's own. */
-  ownHook: unknown
-  hasTarget: boolean
-  /** Whether the app has said who may come in, or that everybody may. */
-  isSettled: boolean
-}
-
-/** The mark of a route; undefined for one that is not a relay route. */
-export function markOf ({ config }: { config?: unknown }): RelayRouteMark | undefined {
-  return (config as { [kRelayRoute]?: RelayRouteMark } | undefined)?.[kRelayRoute]
-}
-
-/**
- * Defines the route `path` in the scope `fastify`.
- * @internal
- */
-export function defineRelayRoute (fastify: FastifyInstance, server: RelayServer, path: string, options: RelayRouteOptions = {}): void {
-  checkOptionNames('a relay route', options)
-  const [misplaced] = hubOptionsIn(options)
-  if (misplaced !== undefined) throw optionError(misplaced, 'given when registering: it belongs to the hub', options[misplaced as keyof typeof options])
-  const { hosts, origins, protocols, framings, scope, identify, target, webSockets, perMessageDeflate, proxyProtocol, open, plain, onRequest, onError, config, ...routeOptions } = options
-  let kept: RouteOptions | undefined
-  const route = new RelayRoute(
-    fastify, server, { hosts, origins, protocols, framings, scope, identify, target, webSockets, perMessageDeflate, proxyProtocol, open, plain } as RelayOptions, options.constraints)
-  const ownHook = async (request: FastifyRequest, reply: FastifyReply): Promise<void> => route.checkRequest(request, reply)
-  const mark: RelayRouteMark = { keep: (options) => { kept = options }, ownHook, hasTarget: target !== undefined, isSettled: open === true || identify !== undefined }
-  server.http2?.announce()
-  fastify.route({
-    ...routeOptions as Omit<RouteOptions, 'method' | 'url' | 'handler'>,
-    method: server.http2 === undefined ? 'GET' : ['GET', 'CONNECT'],
-    url: path,
-    // A HEAD is not an upgrade, and would be the app's own to define.
-    exposeHeadRoute: false,
-    config: Object.assign({}, config, { [kRelayRoute]: mark }),
-    onRequest: [ownHook, ...[onRequest ?? []].flat()],
-    onError: [async (request, _reply, error) => route.noteError(request, error), ...[onError ?? []].flat()],
-    handler: async (request, reply) => await route.handle(request, reply)
-  })
-  // Behind those that onRoute hooks of the app have added. Fastify reads the list later, in preReady.
-  kept!.onSend = [...[kept!.onSend ?? []].flat(), (request, reply, payload, done) => {
-    try {
-      if (!route.open(request, reply)) done(null, payload)
-    } catch (error) {
-      done(error as Error)
-    }
-  }]
-}
+import { constraintsText } from './constraints-text.ts'
+import { readIdentity, unidentified, type ReadIdentity } from './identified.ts'
+import type { RelayOptions } from './relay-options.ts'
 
 /** Admission on one relay route. */
-class RelayRoute {
+export class RelayRoute {
   readonly #fastify: FastifyInstance
   readonly #server: RelayServer
   readonly #options: RelayOptions

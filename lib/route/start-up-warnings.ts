@@ -1,7 +1,7 @@
 import cluster from 'node:cluster'
 import type { FastifyInstance, RouteOptions } from 'fastify'
 import { hooksOf } from '../internals/fastify-internals.ts'
-import type { RelayRouteMark } from './relay-route.ts'
+import type { RelayRouteMark } from './define-relay-route.ts'
 import { limitingHooks } from '../server/relay-server.ts'
 
 /** Hooks that can keep a client out. */

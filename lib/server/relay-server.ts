@@ -9,8 +9,9 @@ import { canonicalAddress, UntrustedProxyCheck } from '../admission/client-addre
 import { claimUpgrades, type Claimant } from '../entrance/arbiter.ts'
 import { Handshake, type Refusal } from '../entrance/handshake.ts'
 import { Http1Handshake } from '../entrance/http1/http1-handshake.ts'
-import { Http2Entrance, Http2Handshake, type Http2Claimant } from '../entrance/http2/http2-handshake.ts'
-import { refusedConnections } from '../entrance/proxy-protocol/proxy-protocol.ts'
+import { Http2Entrance, type Http2Claimant } from '../entrance/http2/http2-entrance.ts'
+import { Http2Handshake } from '../entrance/http2/http2-handshake.ts'
+import { refusedConnections } from '../entrance/proxy-protocol/header-reader.ts'
 import { RequestAddress } from '../internals/request-address.ts'
 import { RelayRoutes } from '../entrance/relay-routes.ts'
 import { WebSocketServers } from '../entrance/websocket/websocket-servers.ts'
@@ -165,7 +166,7 @@ export class RelayServer implements Claimant, Http2Claimant {
       ? checkConnectForm(request)
       : checkForm(request, (this.#fastify.server as Server).maxHeadersCount ?? DEFAULT_MAX_HEADERS)
     if (malformed !== undefined) return malformed
-    if (this.#addresses.isKnown) return this.#begin(this.#handshakes.get(handshake)!, this.#addresses.of(request))
+    if (this.#addresses.isKnown) return this.#begin(this.#handshakes.get(handshake)!, canonicalAddress(this.#addresses.of(request)))
     // Until the first request has come as far as our hook.
     const { maxUnfinishedHandshakes } = this.hub.options
     if (this.#handshakes.size > maxUnfinishedHandshakes) return new errors.FST_RELAY_HUB_UNFINISHED(maxUnfinishedHandshakes)

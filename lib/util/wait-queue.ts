@@ -1,5 +1,8 @@
-const MAX_BYTES = 256 * 1024
-export const MAX_DATAGRAMS = 512
+/** What a queue holds at most, of both. */
+export interface WaitCapacity {
+  readonly datagrams: number
+  readonly bytes: number
+}
 
 /** Datagrams that came together, one behind the other in one piece of memory. */
 interface Run {
@@ -22,14 +25,19 @@ export interface Taken {
 }
 
 /**
- * The datagrams that wait while a socket is blocked: at most 512 of them and 256 KiB. WireGuard's handshake
- * messages go first; when there is too much, the oldest data goes, and handshake messages only after that.
+ * The datagrams that wait while a socket is blocked. WireGuard's handshake messages leave first. When the capacity is
+ * exceeded the oldest data is dropped, and handshake messages only after that.
  */
 export class WaitQueue {
   readonly #handshakes: Run[] = []
   readonly #data: Run[] = []
+  readonly #capacity: WaitCapacity
   #length = 0
   #bytes = 0
+
+  constructor (capacity: WaitCapacity) {
+    this.#capacity = capacity
+  }
 
   get length (): number {
     return this.#length
@@ -51,8 +59,9 @@ export class WaitQueue {
     lane.push({ bytes, ends, next: 0, start: 0, since: performance.now() })
     this.#bytes += bytes.length
     this.#length += ends.length
+    const { datagrams: maxDatagrams, bytes: maxBytes } = this.#capacity
     let dropped = 0
-    for (; this.#bytes > MAX_BYTES || this.#length > MAX_DATAGRAMS; dropped++) {
+    for (; this.#bytes > maxBytes || this.#length > maxDatagrams; dropped++) {
       this.#advance(this.hasNoData ? this.#handshakes : this.#data, 1)
     }
     return dropped

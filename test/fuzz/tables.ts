@@ -188,7 +188,7 @@ const waitQueue: Fuzz = {
   title: 'what waits for a blocked socket is bounded, handshake messages first, the oldest data given up first',
   runs: 80,
   prepare: () => fc.property(fc.array(waitQueueStep, { maxLength: 40, size: 'max' }), (steps) => {
-    const queue = new WaitQueue()
+    const queue = new WaitQueue({ datagrams: 512, bytes: 256 * 1024 })
     let waiting: WaitingDatagram[] = []
     const next = (isHandshake: boolean) => waiting.find((each) => each.isHandshake === isHandshake)
 

@@ -2,7 +2,7 @@ import { inspect } from 'node:util'
 import Fastify from 'fastify'
 import t from 'tap'
 import spanzaRelay, { type HubOptions, type SpanzaRelayOptions } from '../../lib/index.ts'
-import { hubOptionsIn, readHubOptions, readList } from '../../lib/hub/hub-options.ts'
+import { hubOptionsIn, readHubOptions } from '../../lib/hub/hub-options.ts'
 
 const defaults: Required<HubOptions> = {
   maxPacketSize: 2048,
@@ -154,10 +154,4 @@ t.test("what is a relay route's own to set is an error, not ignored", async (t) 
     t.throws(() => app.relay('/relay', { [name]: value }), { code: 'FST_RELAY_OPTION', message: new RegExp(`^The option ${name} must be left out: `) })
   }
   t.throws(() => app.relay('/relay', { open: 1 } as object), { message: 'The option open must be true or false, not 1' })
-})
-
-t.test('readList', (t) => {
-  t.same(readList('x', undefined, ['a', 'b']), ['a', 'b'])
-  t.same(readList('x', ['b'], ['a', 'b']), ['b'])
-  t.end()
 })

@@ -16,7 +16,7 @@ function drain (queue: WaitQueue): Buffer[] {
 }
 
 t.test('handshake messages go first, each kind in its order', async (t) => {
-  const queue = new WaitQueue()
+  const queue = new WaitQueue({ datagrams: 512, bytes: 256 * 1024 })
   const [data, initiation, response, cookie, other] = [
     wireguardMessage(4), wireguardMessage(1), wireguardMessage(2), wireguardMessage(3), Buffer.from('other')
   ]
@@ -27,7 +27,7 @@ t.test('handshake messages go first, each kind in its order', async (t) => {
 })
 
 t.test('above 512 datagrams the oldest data goes', async (t) => {
-  const queue = new WaitQueue()
+  const queue = new WaitQueue({ datagrams: 512, bytes: 256 * 1024 })
   const initiation = wireguardMessage(1)
   add(queue, initiation)
   for (let i = 0; i < 511; i++) t.equal(add(queue, Buffer.from([i & 255])), 0)
@@ -38,7 +38,7 @@ t.test('above 512 datagrams the oldest data goes', async (t) => {
 })
 
 t.test('above 256 KiB as much of the oldest data goes as needed', async (t) => {
-  const queue = new WaitQueue()
+  const queue = new WaitQueue({ datagrams: 512, bytes: 256 * 1024 })
   for (let i = 0; i < 4; i++) t.equal(add(queue, Buffer.alloc(65535, i)), 0)
   add(queue, Buffer.alloc(4))
   t.equal(add(queue, Buffer.alloc(1)), 1)
@@ -46,7 +46,7 @@ t.test('above 256 KiB as much of the oldest data goes as needed', async (t) => {
 })
 
 t.test('what was sent makes room again', async (t) => {
-  const queue = new WaitQueue()
+  const queue = new WaitQueue({ datagrams: 512, bytes: 256 * 1024 })
   for (let round = 0; round < 100; round++) {
     t.equal(add(queue, Buffer.alloc(65535)), 0)
     queue.take(0)
@@ -54,7 +54,7 @@ t.test('what was sent makes room again', async (t) => {
 })
 
 t.test('among handshake messages only, new data has to go, then the oldest of them', async (t) => {
-  const queue = new WaitQueue()
+  const queue = new WaitQueue({ datagrams: 512, bytes: 256 * 1024 })
   const messages = Array.from({ length: 512 }, () => wireguardMessage(1))
   for (const message of messages) add(queue, message)
   const data = wireguardMessage(4)
@@ -65,7 +65,7 @@ t.test('among handshake messages only, new data has to go, then the oldest of th
 })
 
 t.test('those that came together leave together, as many as are asked for, and each can be dropped alone', async (t) => {
-  const queue = new WaitQueue()
+  const queue = new WaitQueue({ datagrams: 512, bytes: 256 * 1024 })
   const run = Buffer.concat(Array.from({ length: 10 }, (_, number) => Buffer.alloc(100, number)))
   queue.add(run, Array.from({ length: 10 }, (_, number) => (number + 1) * 100), false)
   add(queue, Buffer.from('behind'))

@@ -1,7 +1,10 @@
 import type { Duplex } from 'node:stream'
 import type { Encoding } from '../../framing/framing.ts'
-import { WaitQueue } from '../../util/wait-queue.ts'
+import { WaitQueue, type WaitCapacity } from '../../util/wait-queue.ts'
 import { classify, isHandshake } from '../../framing/wireguard.ts'
+
+/** What waits for a relay whose connection is blocked, at most. The relay's own is in lib/hub/packet/send-queue.ts. */
+const CAPACITY: WaitCapacity = { datagrams: 512, bytes: 256 * 1024 }
 
 /** Memory is taken in pieces of this size; what is staged is written at the latest when a piece is full. */
 const SLAB_BYTES = 64 * 1024
@@ -25,7 +28,7 @@ export class Sender {
   readonly #tunnel: Duplex
   readonly #framing: Encoding
   readonly #options: SenderOptions
-  readonly #queue = new WaitQueue()
+  readonly #queue = new WaitQueue(CAPACITY)
   // slab[#start..#end) is staged. What lies before #start belongs to the tunnel, which may still hold it, and is
   // never written to again.
   #slab = Buffer.alloc(0)

@@ -2,6 +2,7 @@ import { STATUS_CODES, ServerResponse, type IncomingMessage, type OutgoingHttpHe
 import type { Socket } from 'node:net'
 import type { FastifyError } from 'fastify'
 import { errors } from '../../errors.ts'
+import { answerOn } from '../../internals/answer-on-socket.ts'
 import { endAndLinger } from '../../tunnel/linger.ts'
 import { prepareTcp } from '../../util/tcp-socket.ts'
 import { socketTunnel } from '../../tunnel/socket/socket-tunnel.ts'
@@ -231,11 +232,6 @@ class HandshakeResponse extends ServerResponse {
     if (this.writableEnded) this.#onEnded()
     return this
   }
-}
-
-/** The answer that is being written to a socket. No public API leads from one to the other; Node's own does from 0.4 to 26. */
-function answerOn (socket: Socket): ServerResponse | undefined {
-  return (socket as Socket & { _httpMessage?: ServerResponse | null })._httpMessage ?? undefined
 }
 
 /** The headers of an answer that ends the connection, and tells which protocols the client may ask for instead. */

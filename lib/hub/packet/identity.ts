@@ -1,7 +1,6 @@
 import { rateLimit, TokenBucket } from '../../util/token-bucket.ts'
 import { HandshakeRecord } from './handshake-record.ts'
 import { mac1Key } from './mac1.ts'
-import type { PacketPeer } from './packet-peer.ts'
 import { PendingInitiations, SessionTable } from './sessions.ts'
 
 const INITIATIONS_PER_SECOND = 50
@@ -13,7 +12,7 @@ const MAX_PARTNERS = 4
  * Who a peer of a packet channel is. It holds what the channel has learned about routing, and may outlive its tunnel:
  * a client that comes back with the same id finds its WireGuard sessions as they were.
  */
-export class Identity {
+export class Identity<Attached = unknown> {
   readonly id: string
   /** Whether the id was given, not random. */
   readonly isStable: boolean
@@ -22,16 +21,16 @@ export class Identity {
   /** Whether it has left its channel for good: what leads to it in the tables of others is void. */
   isRemoved = false
   /** The tunnel, while there is one. */
-  peer: PacketPeer | undefined
+  peer: Attached | undefined
   /** Where datagrams that this identity sends go, by their receiver index. */
-  readonly sessions = new SessionTable()
+  readonly sessions: SessionTable<Identity<Attached>> = new SessionTable()
   /** Initiations that went to this identity and wait for its response. */
-  readonly pending = new PendingInitiations()
+  readonly pending: PendingInitiations<Identity<Attached>> = new PendingInitiations()
   /** Those it was connected with last, newest first: an initiation is likely for one of them. */
-  readonly partners: Identity[] = []
+  readonly partners: Array<Identity<Attached>> = []
   // Rates that something has been taken from; one that is full again is forgotten.
   #initiations: TokenBucket | undefined
-  #initiationsTo: Map<Identity, TokenBucket> | undefined
+  #initiationsTo: Map<Identity<Attached>, TokenBucket> | undefined
   #mac1Tests: TokenBucket | undefined
   #handshakes: HandshakeRecord | undefined
 
@@ -71,7 +70,7 @@ export class Identity {
   }
 
   /** The same for those it may send to one other identity. */
-  mayInitiateTo (destination: Identity, now: number): boolean {
+  mayInitiateTo (destination: Identity<Attached>, now: number): boolean {
     const buckets = this.#initiationsTo ??= new Map()
     let bucket = buckets.get(destination)
     if (bucket === undefined) {
@@ -82,12 +81,12 @@ export class Identity {
   }
 
   /** The identity that `index` stands for when this one is asked to deliver to it; nobody else may take it meanwhile. */
-  ownerOf (index: number, now: number): Identity | undefined {
+  ownerOf (index: number, now: number): Identity<Attached> | undefined {
     return this.sessions.peek(index, now) ?? this.pending.senderOf(index, now)
   }
 
   /** Remembers `other` as the newest partner. */
-  met (other: Identity): void {
+  met (other: Identity<Attached>): void {
     const position = this.partners.indexOf(other)
     if (position === 0) return
     if (position > 0) this.partners.splice(position, 1)

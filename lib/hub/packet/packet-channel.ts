@@ -21,14 +21,17 @@ import type { Tunnel } from '../../tunnel/tunnel.ts'
 /** What one channel may test: it must not be able to take the hub's budget from the others. */
 const MAC1_TESTS_PER_SECOND = 2000
 
+/** Whoever belongs to the channel, with a tunnel or, for a while, without. */
+type Member = Identity<PacketPeer>
+
 /** A channel whose peers exchange datagrams, routed by what WireGuard's messages show without a key. */
 export class PacketChannel implements PacketRouter {
   readonly #hub: HubContext
   readonly #mac1Budget: Pick<Mac1Budget, 'take'>
   readonly #mac1Tests: TokenBucket
-  readonly #identities = new Map<string, Identity>()
-  readonly #byPublicKey = new Map<string, Identity>()
-  readonly #keyless = new Set<Identity>()
+  readonly #identities = new Map<string, Member>()
+  readonly #byPublicKey = new Map<string, Member>()
+  readonly #keyless = new Set<Member>()
   readonly #replacements = new ReplacementLimit()
   /** The queues that have gathered something from the chunk being read. */
   readonly #gathered: SendQueue[] = []
@@ -150,7 +153,7 @@ export class PacketChannel implements PacketRouter {
     if (fault !== undefined) throw fault
   }
 
-  #deliver (from: PacketPeer, to: Identity, chunk: Buffer, frame: number, start: number, end: number, stamped: boolean, isHandshake: boolean): void {
+  #deliver (from: PacketPeer, to: Member, chunk: Buffer, frame: number, start: number, end: number, stamped: boolean, isHandshake: boolean): void {
     const peer = to.peer
     if (peer === undefined) return from.drop('peer-away')
     if (peer.queue.add(chunk, frame, start, end, stamped, from.framing, isHandshake)) this.#gathered.push(peer.queue)
@@ -192,7 +195,7 @@ export class PacketChannel implements PacketRouter {
     if (delivered > 0 && sender.recordHandshakes().sent(found?.id)) this.#failed(from, 'unanswered', found, delivered)
   }
 
-  #dropInitiation (from: PacketPeer, reason: DropReason & HandshakeFault, to?: Identity): void {
+  #dropInitiation (from: PacketPeer, reason: DropReason & HandshakeFault, to?: Member): void {
     from.drop(reason)
     this.#failed(from, reason, to)
   }
@@ -201,7 +204,7 @@ export class PacketChannel implements PacketRouter {
    * Takes note of an initiation that came to nothing; of several in a row the peer and the operator are told.
    * @param asked how many peers got it
    */
-  #failed (from: PacketPeer, fault: HandshakeFault, to?: Identity, asked = 1): void {
+  #failed (from: PacketPeer, fault: HandshakeFault, to?: Member, asked = 1): void {
     const told = from.identity!.recordHandshakes().failed(fault, to?.id, asked, this.#hub.clock.now)
     if (told === undefined) return
     countUp(this.#hub.counters.handshakeFaults, fault)
@@ -210,7 +213,7 @@ export class PacketChannel implements PacketRouter {
   }
 
   /** Takes note of a handshake that was answered, and tells the peer that began it where that is news. */
-  #answered (initiator: Identity, responder: Identity): void {
+  #answered (initiator: Member, responder: Member): void {
     responder.recordHandshakes().completed(initiator.id)
     const wasFannedOut = responder.publicKey === undefined
     const { isOver, isNews } = initiator.recordHandshakes().answered(responder.id, wasFannedOut, this.#hub.clock.now)
@@ -239,11 +242,11 @@ export class PacketChannel implements PacketRouter {
   }
 
   /** The identity whose public key the initiation was made for; undefined when it is none of the known keys. */
-  #findResponder (from: PacketPeer, chunk: Buffer, start: number): Identity | undefined | 'over-budget' {
+  #findResponder (from: PacketPeer, chunk: Buffer, start: number): Member | undefined | 'over-budget' {
     const sender = from.identity!
     const { client } = from.admitted
     const { now } = this.#hub.clock
-    const tested = new Set<Identity>([sender])
+    const tested = new Set<Member>([sender])
     for (const group of [sender.partners, this.#byPublicKey.values()]) {
       for (const candidate of group) {
         const key = candidate.mac1Key
@@ -256,12 +259,12 @@ export class PacketChannel implements PacketRouter {
   }
 
   /** Those without a public key that are here, `sender` left out: an initiation may be for any of them. */
-  #keylessBut (sender: Identity): Identity[] {
+  #keylessBut (sender: Member): Member[] {
     return [...this.#keyless].filter((identity) => identity !== sender && identity.peer !== undefined)
   }
 
   /** In a channel of exactly two identities: the one that is not `identity`. */
-  #theOther (identity: Identity): Identity | undefined {
+  #theOther (identity: Member): Member | undefined {
     if (this.#identities.size !== 2) return undefined
     for (const each of this.#identities.values()) {
       if (each !== identity) return each
@@ -269,7 +272,7 @@ export class PacketChannel implements PacketRouter {
   }
 
   /** Those with the same id or the same public key: one of the two, or both. */
-  #identitiesReplacedBy ({ id, publicKey }: Admitted): Identity[] {
+  #identitiesReplacedBy ({ id, publicKey }: Admitted): Member[] {
     const byId = id === undefined ? undefined : this.#identities.get(id)
     const key = keyName(publicKey)
     const byKey = key === undefined ? undefined : this.#byPublicKey.get(key)
@@ -280,13 +283,13 @@ export class PacketChannel implements PacketRouter {
    * The identity that `peer` takes on: the one it had, sessions included, where both id and public key are the same. Who comes
    * with one of them only is somebody new, and what led to the old one is void.
    */
-  #identityFor (peer: PacketPeer): Identity {
+  #identityFor (peer: PacketPeer): Member {
     const { admitted } = peer
     for (const known of this.#identitiesReplacedBy(admitted)) {
       if (known.id === admitted.id && keyName(known.publicKey) === keyName(admitted.publicKey)) return known
       this.#remove(known)
     }
-    const identity = new Identity(peer.id, admitted.id !== undefined, admitted.publicKey)
+    const identity = new Identity<PacketPeer>(peer.id, admitted.id !== undefined, admitted.publicKey)
     this.#list(identity)
     return identity
   }
@@ -299,21 +302,21 @@ export class PacketChannel implements PacketRouter {
     if (key !== undefined && this.#byPublicKey.get(key)?.peer !== undefined) this.#replacements.count(`key ${key}`, now)
   }
 
-  #list (identity: Identity): void {
+  #list (identity: Member): void {
     this.#identities.set(identity.id, identity)
     const key = keyName(identity.publicKey)
     if (key === undefined) this.#keyless.add(identity)
     else this.#byPublicKey.set(key, identity)
   }
 
-  #unlist (identity: Identity): void {
+  #unlist (identity: Member): void {
     this.#identities.delete(identity.id)
     this.#keyless.delete(identity)
     const key = keyName(identity.publicKey)
     if (key !== undefined) this.#byPublicKey.delete(key)
   }
 
-  #remove (identity: Identity): void {
+  #remove (identity: Member): void {
     this.#unlist(identity)
     identity.remove()
   }

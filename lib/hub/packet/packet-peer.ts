@@ -28,7 +28,7 @@ export abstract class PacketPeer extends Peer implements QueueOwner {
   /** What datagrams that come from here are framed in; undefined: they are bare. */
   readonly framing: Framing | undefined
   readonly queue: SendQueue
-  identity: Identity | undefined
+  identity: Identity<PacketPeer> | undefined
   protected readonly router: PacketRouter
   readonly #encoding: Encoding
   #blockedSince: number | undefined

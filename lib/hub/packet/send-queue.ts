@@ -1,7 +1,10 @@
 import type { Encoding } from '../../framing/framing.ts'
-import { MAX_DATAGRAMS, WaitQueue, type Taken } from '../../util/wait-queue.ts'
+import { WaitQueue, type Taken, type WaitCapacity } from '../../util/wait-queue.ts'
 import { isShared } from '../../tunnel/socket/shared-reads.ts'
 import type { Tunnel } from '../../tunnel/tunnel.ts'
+
+/** What waits for a peer whose socket is blocked, at most. The client's is in lib/client/connection/sender.ts. */
+const CAPACITY: WaitCapacity = { datagrams: 512, bytes: 256 * 1024 }
 
 /** In what portions datagrams wait, and are handed to the socket that takes something again, in bytes. */
 const WRITE_SIZE = 64 * 1024
@@ -217,7 +220,7 @@ export class SendQueue {
     for (let from = 0; from < count;) {
       let to = from + 1
       // Of what is dropped later some memory stays until the rest has gone.
-      for (let size = this.#sizeOf(from); to < count && to - from < MAX_DATAGRAMS && (size += this.#sizeOf(to)) <= WRITE_SIZE;) to++
+      for (let size = this.#sizeOf(from); to < count && to - from < CAPACITY.datagrams && (size += this.#sizeOf(to)) <= WRITE_SIZE;) to++
       const bytes = Buffer.allocUnsafeSlow(this.#joinedSize(from, to))
       const ends: number[] = []
       const length = this.#join(from, to, bytes, ends)
@@ -228,7 +231,7 @@ export class SendQueue {
 
   #wait (bytes: Buffer, ends: number[], isHandshake: boolean): void {
     for (let i = 0; i < ends.length; i++) this.#owner.waits(this.length + i)
-    const dropped = (this.#waiting ??= new WaitQueue()).add(bytes, ends, isHandshake)
+    const dropped = (this.#waiting ??= new WaitQueue(CAPACITY)).add(bytes, ends, isHandshake)
     if (dropped > 0) this.#owner.overflowed(dropped)
   }
 

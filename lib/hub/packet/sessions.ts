@@ -1,5 +1,3 @@
-import type { Identity } from './identity.ts'
-
 /**
  * The routing tables of one identity. All state belongs to an identity inside one channel, never to an index alone:
  * an index is picked by the other side and can be forged. Times are by the hub's clock, in milliseconds.
@@ -12,7 +10,7 @@ const MAX_SESSIONS_PER_PAIR = 8
 const PENDING_LIFETIME = 15_000
 const MAX_PENDING_PER_SENDER = 256
 
-interface Session {
+interface Session<Identity> {
   to: Identity
   expiresAt: number
   /** Grows with each use in the table; the smallest was not used for longest. */
@@ -22,9 +20,9 @@ interface Session {
 }
 
 /** Where an identity's datagrams go: receiver index → identity. */
-export class SessionTable {
+export class SessionTable<Identity extends { readonly isRemoved: boolean }> {
   // Made with the first session: an empty map takes more memory than all else of an identity.
-  #byIndex: Map<number, Session> | undefined
+  #byIndex: Map<number, Session<Identity>> | undefined
   #uses = 0
 
   get size (): number {
@@ -74,30 +72,37 @@ export class SessionTable {
     return this.#byIndex !== undefined
   }
 
-  #find (index: number, now: number): Session | undefined {
+  #find (index: number, now: number): Session<Identity> | undefined {
     const session = this.#byIndex?.get(index)
     return session === undefined || session.expiresAt <= now || session.to.isRemoved ? undefined : session
   }
 }
 
 /** The index of the session that was not used for longest. */
-function leastUsed (sessions: Array<[number, Session]>): number {
+function leastUsed (sessions: Array<[number, { lastUse: number }]>): number {
   return sessions.reduce((least, each) => each[1].lastUse < least[1].lastUse ? each : least)[0]
 }
 
-interface Pending {
+/** What an identity is to the tables of others. */
+interface Initiator<Identity extends Initiator<Identity>> {
+  /** Whether it has left its channel for good. */
+  readonly isRemoved: boolean
+  readonly pending: PendingInitiations<Identity>
+}
+
+interface Pending<Identity extends Initiator<Identity>> {
   index: number
   from: Identity
   /** The table that holds it. */
-  heldBy: PendingInitiations
+  heldBy: PendingInitiations<Identity>
   expiresAt: number
 }
 
 /** Initiations that were sent to one identity and may still be answered: sender index → who sent it. */
-export class PendingInitiations {
-  #received: Map<number, Pending> | undefined
+export class PendingInitiations<Identity extends Initiator<Identity>> {
+  #received: Map<number, Pending<Identity>> | undefined
   /** Those that this identity has sent to others, oldest first. */
-  #sent: Set<Pending> | undefined
+  #sent: Set<Pending<Identity>> | undefined
 
   senderOf (index: number, now: number): Identity | undefined {
     const pending = this.#received?.get(index)

@@ -1,7 +1,7 @@
 import type { DetachReason } from '../../tunnel/close-reasons.ts'
 import { afterFirstByte, forward } from '../../tunnel/splice.ts'
 import type { Tunnel } from '../../tunnel/tunnel.ts'
-import { WaitingBytes } from '../../tunnel/waiting-bytes.ts'
+import { WaitingBytes } from '../../util/waiting-bytes.ts'
 import { WriteDeadline } from '../../tunnel/write-deadline.ts'
 import type { Admitted } from '../admitted.ts'
 import { Peer, type HubContext } from '../peer.ts'

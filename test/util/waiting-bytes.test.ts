@@ -1,5 +1,5 @@
 import t from 'tap'
-import { WaitingBytes } from '../../lib/tunnel/waiting-bytes.ts'
+import { WaitingBytes } from '../../lib/util/waiting-bytes.ts'
 
 t.test('gives back all bytes in one piece, however they came', async (t) => {
   const waiting = new WaitingBytes()
