@@ -14,10 +14,10 @@ export function exampleIn (page: string, name: string): string {
   return block[1]!
 }
 
-/** Runs an example as the body of an async function, with what it takes for granted as variables. It must not import anything. */
+/** Runs an example as the body of an async function. What it imports, and takes for granted, are given as variables. */
 export async function runExample (code: string, variables: Record<string, unknown>): Promise<void> {
   const AsyncFunction = Object.getPrototypeOf(async () => {}).constructor
-  await new AsyncFunction(...Object.keys(variables), code)(...Object.values(variables))
+  await new AsyncFunction(...Object.keys(variables), code.replace(/^import .*$/gm, ''))(...Object.values(variables))
 }
 
 /** The rows of each table whose header has these cells, without the header. */

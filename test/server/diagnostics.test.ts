@@ -62,7 +62,7 @@ t.test('comes in the order of what happened, also where a listener of the hub ca
   t.same(order, ['attach', 'detach'])
 })
 
-t.test('the spans of the example in docs/operating.md', async (t) => {
+t.test('the spans of the example in docs/metrics.md', async (t) => {
   const exporter = new InMemorySpanExporter()
   const provider = new NodeTracerProvider({ spanProcessors: [new SimpleSpanProcessor(exporter)] })
   provider.register()

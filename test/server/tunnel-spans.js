@@ -3,7 +3,7 @@ import { SpanStatusCode, trace } from '@opentelemetry/api'
 
 const tracer = trace.getTracer('relay')
 
-// When the tunnel has ended: until then, which may be days, a span would be nowhere to be seen.
+// Made when the tunnel ends: exporters send only spans that have ended.
 subscribe('fastify-spanza-relay:detach', ({ peer, reason, duration }) => {
   const attributes = {
     'relay.route': peer.channel.scope,
