@@ -99,7 +99,7 @@ t.test('the scope for operators, its options and its routes, in docs/admin.md', 
   const json = routes.filter((route) => /\/relay-admin\/[a-z]+$/.test(route))
   t.same(documented.sort(), json.sort())
   for (const [route, parameters] of tablesOf(page, 'route', 'parameters').flat()) {
-    t.ok(documented.includes(namesIn(route!)[0]!.replace(' ', ' /relay-admin/')), route)
+    t.ok(documented.includes(namesIn(route!)[0]!.replace(' ', ' /relay-admin/')), route!)
     t.ok(parameters)
   }
 })
