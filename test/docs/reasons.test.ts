@@ -1,9 +1,11 @@
+import type { EventEmitter } from 'node:events'
 import Fastify from 'fastify'
 import { Registry } from 'prom-client'
 import t from 'tap'
 import { proxyProtocol } from '../../lib/entrance/proxy-protocol/proxy-protocol.ts'
 import { refusedConnections } from '../../lib/entrance/proxy-protocol/header-reader.ts'
 import { dropReasons } from '../../lib/hub/counters.ts'
+import type { RelayHub } from '../../lib/index.ts'
 import { relayMetrics } from '../../lib/metrics/index.ts'
 import { closeReasons, closingCodeOf, webSocketCodeOf, type DetachReason } from '../../lib/tunnel/close-reasons.ts'
 import { namesIn, readDocs, tablesOf } from '../helpers/markdown.ts'
@@ -77,6 +79,12 @@ t.test('metrics in docs/metrics.md', async (t) => {
 t.test('reasons to refuse a connection in docs/metrics.md', async (t) => {
   const { server } = Fastify({ serverFactory: proxyProtocol({ from: ['127.0.0.1'] }) })
   t.same(namesOf(tablesOf(metrics, 'reason', 'the connection').flat()).sort(), Object.keys(refusedConnections(server)).sort())
+})
+
+t.test('the members of relayHub in docs/operating.md', (t) => {
+  const members: Record<Exclude<keyof RelayHub, keyof EventEmitter>, true> = { options: true, isClosing: true, peers: true, channels: true, stats: true, disconnect: true }
+  t.same(namesOf(tablesOf(operating, 'member').flat()).map((name) => name.replace(/\(.*/, '')).sort(), Object.keys(members).sort())
+  t.end()
 })
 
 t.test('the fields of a peer and of stats() in docs/operating.md', async (t) => {
