@@ -55,7 +55,7 @@ export function reportText (sidecar: UdpSidecar, url: string, write: WriteLine, 
   })
   sidecar.on('loop', ({ interface: name, address }) => write(
     `The route to the relay leads into ${name} (${address}), a WireGuard interface. If that is the tunnel which this sidecar carries, ` +
-    'it loops: see "Full tunnels" in docs/connecting-proxies.md'
+    'it loops: see "Full tunnels" in docs/wireguard.md'
   ))
   sidecar.on('fallback', ({ text }) => write(`Something on the way lets only WebSockets through, speaking that (without it: ${text})`))
   sidecar.on('oversized', (info) => write(oversizedText(info)))
