@@ -1,8 +1,7 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import { errors } from '../errors.ts'
-import type { Framing, FramingName } from '../framing/framing.ts'
-import { len16 } from '../framing/len16.ts'
-import { wg } from '../framing/wg.ts'
+import type { Framing } from '../framing/framing.ts'
+import { framingOf, framingsByName, type FramingName } from '../framing/framings.ts'
 import { printable } from '../util/printable.ts'
 import { chooseFraming, listOf } from './request-form.ts'
 
@@ -25,15 +24,11 @@ export interface Agreement {
 
 type Agree = (headers: IncomingHttpHeaders, framings: readonly FramingName[], maxPacketSize: number) => Agreement
 
-const framingsByName: Record<FramingName, Framing | undefined> = { wg, len16, raw: undefined }
-
-export const framingNames = Object.keys(framingsByName) as FramingName[]
-
 /** `Upgrade: spanza`: a bare stream, or the framing that `Spanza-Framing` negotiates. */
 const agreeOnSpanza: Agree = (headers, framings, maxPacketSize) => {
   const asked = headers['spanza-framing']
   const name = chooseFraming(asked, framings)
-  const framing = framingsByName[name]
+  const framing = framingOf(name)
   const answerHeaders: Record<string, string> = {}
   if (asked !== undefined) answerHeaders['Spanza-Framing'] = name
   if (framing !== undefined) answerHeaders['Spanza-Max-Packet'] = String(maxPacketSize)
@@ -41,7 +36,7 @@ const agreeOnSpanza: Agree = (headers, framings, maxPacketSize) => {
 }
 
 /** `Upgrade: UoTLV/1`, eduVPN's ProxyGuard: `len16`, without keepalives. */
-const agreeOnUoTLV: Agree = () => agreementOn(len16)
+const agreeOnUoTLV: Agree = () => agreementOn(framingsByName.len16)
 
 /**
  * `Upgrade: websocket` without a key: the HTTPUpgrade transport of Xray and sing-box, a bare stream. Both can lose, or

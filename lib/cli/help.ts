@@ -1,3 +1,5 @@
+import { datagramFramings } from '../framing/framings.ts'
+
 export const help = `Usage: spanza connect <url> [options]
 
 Joins a local UDP port, for WireGuard to use as its endpoint, to a relay.
@@ -10,7 +12,7 @@ Joins a local UDP port, for WireGuard to use as its endpoint, to a relay.
                             Without it, the environment variable SPANZA_TOKEN
   --header <'Name: value'>  a further header; can be given more than once
   --framing <list>          what to offer under spanza, the preferred one first
-                            (default wg,len16)
+                            (default ${datagramFramings.join()})
   --protocol <name>         spanza; websocket, for proxies that let only WebSockets
                             through; or auto (the default): spanza, and websocket where
                             something on the way does not let that through

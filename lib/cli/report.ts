@@ -1,13 +1,14 @@
 import { BACKOFF_MAX_MS } from '../client/sidecar/backoff.ts'
 import type { RelayRefusedError } from '../client/refusal.ts'
+import type { ConnectionEndReason } from '../client/connection/relay-connection.ts'
 import type { SidecarEvents, SidecarStop, UdpSidecar } from '../client/sidecar/sidecar.ts'
 import { formatHostPort } from '../util/host-port.ts'
 
 /** Takes one line, without its end. */
 export type WriteLine = (line: string) => void
 
-/** Why a connection ended, in words; a reason that is not here is shown by its name. */
-const words = new Map(Object.entries({
+/** Why a connection ended, in words. */
+const endWords: Record<ConnectionEndReason, string> = {
   'protocol-error': 'one side could not read what the other sent',
   unstamped: 'transport data without its length was sent',
   replaced: 'another device with the same identity took the place',
@@ -17,11 +18,13 @@ const words = new Map(Object.entries({
   shutdown: 'the relay is shutting down',
   'target-failed': 'what is behind the relay failed',
   limit: 'a limit of the relay was reached',
-  lost: 'the network connection broke'
-}))
+  closed: 'this side closed it',
+  lost: 'the network connection broke',
+  unknown: 'unknown'
+}
 
-function explain (reason: string, text: string): string {
-  const said = words.get(reason) ?? reason
+function explain (reason: ConnectionEndReason, text: string): string {
+  const said = endWords[reason]
   return text === '' ? said : `${said} (${text})`
 }
 

@@ -1,14 +1,11 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import { acceptValueOf } from '../admission/websocket-handshake.ts'
 import { errors } from '../errors.ts'
-import { len16 } from '../framing/len16.ts'
-import { wg } from '../framing/wg.ts'
+import { framingsByName, type DatagramFraming } from '../framing/framings.ts'
 import { printable } from '../util/printable.ts'
 import { MAX_DATAGRAM_SIZE } from '../framing/wireguard.ts'
-import type { ConnectPlan, DatagramFraming, WebSocketPlan } from './connect-options.ts'
+import type { ConnectPlan, WebSocketPlan } from './connect-options.ts'
 import { webSocketFraming, type ConnectionFraming } from './connection/client-websocket.ts'
-
-const framingTable: Record<DatagramFraming, ConnectionFraming> = { wg, len16 }
 
 /** What both sides have agreed on for a tunnel of datagrams. */
 export interface Agreement {
@@ -35,7 +32,7 @@ function framingOf (framings: readonly DatagramFraming[], answered: string | str
   if (answered === undefined) throw errors.FST_RELAY_ANSWER('a proxy removed Spanza-Framing, or the server is older')
   const chosen = framings.find((name) => name === String(answered).toLowerCase())
   if (chosen === undefined) throw errors.FST_RELAY_ANSWER(`it chose the framing "${shown(answered)}", which was not asked for`)
-  return framingTable[chosen]
+  return framingsByName[chosen]
 }
 
 /** What a client has to check (RFC 6455, section 4.1). */

@@ -5,6 +5,8 @@ import type { Duplex } from 'node:stream'
 import { createSecureContext, type ConnectionOptions } from 'node:tls'
 import { subprotocols } from '../admission/protocols.ts'
 import { WEBSOCKET_VERSION } from '../admission/websocket-handshake.ts'
+import { datagramFramings, type DatagramFraming } from '../framing/framings.ts'
+import { httpVersionNumbers, type HttpVersionNumber } from '../util/http-version.ts'
 import type { ProxyProtocolVersion } from '../util/proxy-header.ts'
 import { MAX_DATAGRAM_SIZE } from '../framing/wireguard.ts'
 import { optionError } from './option-error.ts'
@@ -12,14 +14,8 @@ import { checkProxy, type ProxyPlan } from './transport/proxy-options.ts'
 
 export { optionError }
 
-/** The framings that carry datagrams. */
-export type DatagramFraming = 'wg' | 'len16'
-
 /** What `Upgrade`, or `:protocol`, asks for. */
 export type ClientProtocol = 'spanza' | 'websocket'
-
-/** 1 stands for HTTP/1.1 and its `Upgrade`, 2 for HTTP/2 and its extended CONNECT (RFC 8441). */
-export type HttpVersion = 1 | 2
 
 /** What of Node's TLS options can be given; the rest follows from the URL, `host` and `servername`. */
 export type TlsOptions = Pick<ConnectionOptions,
@@ -29,12 +25,12 @@ export type TlsOptions = Pick<ConnectionOptions,
 /** How to reach a relay, with any framing. */
 export interface TransportOptions {
   /**
-   * Default 1. With 2, all tunnels of equal settings share a connection for as long as there are any: equal are the origin,
+   * 1 for HTTP/1.1 and its `Upgrade`, 2 for HTTP/2 and its extended CONNECT (RFC 8441). Default: 1. With 2, all tunnels of equal settings share a connection for as long as there are any: equal are the origin,
    * `host`, `servername`, `tls` (by value), `createConnection` (the same function), `proxy`, `proxyTls`, `localAddress`,
    * `proxyProtocol`, `keepaliveInterval` and `keepaliveTimeout`, by which that connection is watched as well. An `http:` URL is
    * spoken to without asking ("prior knowledge"), for `https:` ALPN must choose it: nothing falls back to HTTP/1.1.
    */
-  httpVersion?: HttpVersion
+  httpVersion?: HttpVersionNumber
   /**
    * What to send in `Upgrade`, or `:protocol`: `'spanza'` by default. `'websocket'` is a WebSocket (RFC 6455; over HTTP/2
    * RFC 8441), for proxies that let only those through: each message a datagram, or with `framings: 'raw'` a part of a
@@ -140,7 +136,7 @@ export interface WebSocketPlan {
 
 /** The options of one attempt, checked, with all defaults. */
 export interface ConnectPlan {
-  readonly httpVersion: HttpVersion
+  readonly httpVersion: HttpVersionNumber
   readonly protocol: ClientProtocol
   /** Given for a WebSocket. */
   readonly webSocket: WebSocketPlan | undefined
@@ -169,11 +165,12 @@ export interface ConnectPlan {
   readonly keepaliveTimeout: number
 }
 
-/** What a tunnel of datagrams offers. */
-export const DEFAULT_FRAMINGS: readonly DatagramFraming[] = ['wg', 'len16']
 const DEFAULT_HANDSHAKE_TIMEOUT_MS = 10_000
 const DEFAULT_KEEPALIVE_INTERVAL_MS = 25_000
 const DEFAULT_KEEPALIVE_TIMEOUT_MS = 75_000
+
+/** For messages. */
+export const quotedFramings = datagramFramings.map((name) => `'${name}'`).join(' and ')
 
 /** The longest time that Node's timers keep, in milliseconds. */
 export const MAX_TIMER_MS = 0x7fffffff
@@ -221,7 +218,7 @@ export function planConnect (url: string | URL, options: DatagramOptions | RawCo
   if (isWebSocket && options.framings !== undefined && options.framings !== 'raw') {
     throw optionError('framings', "'raw' or absent with protocol 'websocket': its messages are datagrams (keyless: true takes framings)", options.framings)
   }
-  const framings = checkFramings(options.framings ?? (options.keyless === true ? 'raw' : DEFAULT_FRAMINGS))
+  const framings = checkFramings(options.framings ?? (options.keyless === true ? 'raw' : datagramFramings))
   const bareHostname = withoutBrackets(hostname)
   const hostHeader = options.host === undefined ? host : checkHost(options.host)
   const datagramOptions: DatagramOptions = framings === 'raw' ? {} : options as DatagramOptions
@@ -293,7 +290,7 @@ export function planConnect (url: string | URL, options: DatagramOptions | RawCo
   }
 }
 
-function planWebSocket (httpVersion: HttpVersion, framings: ConnectPlan['framings']): WebSocketPlan {
+function planWebSocket (httpVersion: HttpVersionNumber, framings: ConnectPlan['framings']): WebSocketPlan {
   return {
     key: httpVersion === 1 ? randomBytes(16).toString('base64') : undefined,
     subprotocol: framings === 'raw' ? subprotocols.stream : subprotocols.datagrams
@@ -308,8 +305,8 @@ function webSocketFields ({ key, subprotocol }: WebSocketPlan): Record<string, s
   }
 }
 
-function checkHttpVersion ({ httpVersion = 1, keyless }: TransportOptions): HttpVersion {
-  if (httpVersion !== 1 && httpVersion !== 2) throw optionError('httpVersion', '1 or 2', httpVersion)
+function checkHttpVersion ({ httpVersion = 1, keyless }: TransportOptions): HttpVersionNumber {
+  if (!httpVersionNumbers.includes(httpVersion)) throw optionError('httpVersion', httpVersionNumbers.join(' or '), httpVersion)
   if (httpVersion === 2 && keyless === true) {
     throw optionError('httpVersion', "1 with protocol 'websocket' and keyless: that transport is made of HTTP/1.1", httpVersion)
   }
@@ -343,8 +340,8 @@ function checkUrl (value: string | URL, protocol: ClientProtocol): URL {
 function checkFramings (value: unknown): 'raw' | readonly DatagramFraming[] {
   if (value === 'raw') return value
   const valid = Array.isArray(value) && value.length > 0 && new Set(value).size === value.length &&
-    value.every((name) => name === 'wg' || name === 'len16')
-  if (!valid) throw optionError('framings', "'raw', or a list of 'wg' and 'len16', each at most once", value)
+    value.every((name) => datagramFramings.includes(name))
+  if (!valid) throw optionError('framings', `'raw', or a list of ${quotedFramings}, each at most once`, value)
   return [...value]
 }
 
@@ -397,7 +394,7 @@ function faultOfToken (token: string): string {
   return /[\r\n]/.test(token.trim()) ? 'one with a line break in the middle' : 'one with a line break at an end: trim it'
 }
 
-function checkHeaders (headers: unknown, token: unknown, httpVersion: HttpVersion, isWebSocket: boolean): Record<string, string | readonly string[]> {
+function checkHeaders (headers: unknown, token: unknown, httpVersion: HttpVersionNumber, isWebSocket: boolean): Record<string, string | readonly string[]> {
   // Without a prototype: the names come from outside.
   const checked: Record<string, string | readonly string[]> = Object.create(null)
   const seen = new Set<string>()

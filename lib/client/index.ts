@@ -5,9 +5,10 @@ export { UdpSidecar } from './sidecar/sidecar.ts'
 export { errors } from '../errors.ts'
 export type { RelayErrorCode } from '../errors.ts'
 export type { CloseReason } from '../tunnel/close-reasons.ts'
+export type { DatagramFraming } from '../framing/framings.ts'
 export type { NoticeName } from '../framing/notices.ts'
 export type {
-  ClientProtocol, ConnectOptions, DatagramFraming, DatagramOptions, HttpUpgradeOptions, RawConnectOptions, TlsOptions, TransportOptions
+  ClientProtocol, ConnectOptions, DatagramOptions, HttpUpgradeOptions, RawConnectOptions, TlsOptions, TransportOptions
 } from './connect-options.ts'
 export type { SidecarProtocol } from './sidecar/protocol-choice.ts'
 export type { AnsweredBy, RelayRefusedError } from './refusal.ts'

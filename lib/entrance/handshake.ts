@@ -2,7 +2,7 @@ import { STATUS_CODES, validateHeaderName, validateHeaderValue, type IncomingMes
 import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2'
 import type { FastifyError } from 'fastify'
 import { errors, isRelayError } from '../errors.ts'
-import type { HttpVersion } from '../hub/hub-info.ts'
+import type { HttpVersion } from '../util/http-version.ts'
 import { printable } from '../util/printable.ts'
 import type { Tunnel } from '../tunnel/tunnel.ts'
 import type { OpenWebSocket, WebSocketSettings } from './websocket/websocket-servers.ts'

@@ -1,14 +1,13 @@
+import type { DatagramFraming } from './framings.ts'
+
 /**
  * What every framing offers: a decoder that finds datagrams in a tunnel's bytes, and an encoder that writes
  * them. A framing knows no peers; what it finds goes to a `DatagramSink`.
  */
 
-/** The framings that can be negotiated with `Spanza-Framing`; `raw` means none. */
-export type FramingName = 'wg' | 'len16' | 'raw'
-
 /** Why a tunnel's bytes could not be read any further. */
 export interface FramingFault {
-  /** The close reason, a name of the table in `framing/close-reasons.ts`. */
+  /** The close reason, a name of the table in `tunnel/close-reasons.ts`. */
   reason: 'protocol-error' | 'unstamped'
   /** What was found, for the log and the closing frame. */
   text: string
@@ -59,7 +58,9 @@ export interface Encoding {
 
 /** How datagrams are put on a tunnel and found again. */
 export interface Framing extends Encoding {
-  readonly name: 'wg' | 'len16'
+  readonly name: DatagramFraming
+  /** Whether the other side answers `keepalive()`. */
+  readonly isKeepaliveAnswered: boolean
   createDecoder: (sink: DatagramSink, options: DecoderOptions) => Decoder
   /** The frame that tells the other side why it is being closed; undefined where the framing has none. */
   closing: (code: number, text: string) => Buffer | undefined

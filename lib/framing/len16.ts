@@ -35,6 +35,7 @@ class Len16Decoder extends StreamDecoder {
 
 export const len16: Framing = {
   name: 'len16',
+  isKeepaliveAnswered: false,
   maxOverhead: HEADER_LENGTH,
 
   createDecoder (sink, options) {

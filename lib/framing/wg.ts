@@ -110,6 +110,7 @@ let pings = 0
 
 export const wg: Framing = {
   name: 'wg',
+  isKeepaliveAnswered: true,
   maxOverhead: HEADER_LENGTH,
 
   createDecoder (sink, options) {

@@ -1,8 +1,9 @@
 import type { Framing } from '../framing/framing.ts'
 import type { MessageReader } from '../tunnel/message-reader.ts'
 import type { Tunnel } from '../tunnel/tunnel.ts'
+import type { HttpVersion } from '../util/http-version.ts'
 import type { UdpSendFault } from '../util/udp-socket.ts'
-import type { ChannelKey, HttpVersion } from './hub-info.ts'
+import type { ChannelKey } from './hub-info.ts'
 
 /** A target that takes datagrams and sends some. */
 export interface DatagramTarget {

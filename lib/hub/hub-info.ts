@@ -1,5 +1,6 @@
-import type { FramingName } from '../framing/framing.ts'
+import type { FramingName } from '../framing/framings.ts'
 import type { DetachReason } from '../tunnel/close-reasons.ts'
+import type { HttpVersion } from '../util/http-version.ts'
 import type { DropReason } from './counters.ts'
 import type { HandshakeFaultInfo, HandshakeInfo } from './packet/handshake-record.ts'
 
@@ -13,9 +14,6 @@ export interface ChannelKey {
   /** `packet`: any number of peers exchange datagrams; `stream`: two tunnels are spliced; `target`: each leads to its own target. */
   kind: 'packet' | 'stream' | 'target'
 }
-
-/** The version of HTTP that a tunnel's handshake was made in. */
-export type HttpVersion = '1.1' | '2.0'
 
 /** A peer as the hub shows it. */
 export interface PeerInfo {

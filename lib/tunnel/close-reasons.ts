@@ -1,6 +1,9 @@
 /**
  * Why a tunnel ends. One entry for each reason: the name, its code in a `wg` closing frame, in the Close frame of a
  * WebSocket (RFC 6455, section 7.4) and in RST_STREAM (RFC 9113, section 7), and whether a client should come back.
+ *
+ * Its words for people stand where they are shown: `endWords` in lib/admin/page/words.js, which a test holds complete, and
+ * `endWords` in lib/cli/report.ts, which the compiler does. What a sidecar does then is in lib/client/sidecar/retry-kind.ts.
  */
 
 /** RFC 9113, section 7. RFC 8441, section 5, has CANCEL for what would be a RST. */
@@ -40,6 +43,8 @@ export type CloseReason = keyof typeof closeReasons
 export type DetachReason = CloseReason | keyof typeof otherReasons
 
 const allReasons = { ...closeReasons, ...otherReasons }
+
+export const detachReasons = Object.keys(allReasons) as DetachReason[]
 
 /** The code of a `wg` closing frame; undefined for a reason that is not told. */
 export function closingCodeOf (reason: DetachReason): number | undefined {

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import t from 'tap'
-import { closeReasons } from '../../lib/tunnel/close-reasons.ts'
+import { detachReasons } from '../../lib/tunnel/close-reasons.ts'
 import { dropReasons } from '../../lib/hub/counters.ts'
 
 const { wordsOfDrop, wordsOfEnd, wordsOfRefusal } = await import(new URL('../../lib/admin/page/words.js', import.meta.url).href)
@@ -10,7 +10,7 @@ const refusals = [...readFileSync(new URL('../../docs/errors.md', import.meta.ur
 
 t.test('the page has words for each reason to drop a datagram, to end a tunnel, and to refuse a handshake', (t) => {
   for (const reason of dropReasons) t.not(wordsOfDrop(reason), reason, reason)
-  for (const reason of [...Object.keys(closeReasons), 'ended', 'lost', 'pair-timeout', 'partner-lost']) t.not(wordsOfEnd(reason), reason, reason)
+  for (const reason of detachReasons) t.not(wordsOfEnd(reason), reason, reason)
   t.ok(refusals.length > 20)
   for (const code of refusals) t.not(wordsOfRefusal(code), code, code)
   t.end()

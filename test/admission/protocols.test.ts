@@ -1,5 +1,6 @@
 import t from 'tap'
-import { framingNames, protocolNames, protocols } from '../../lib/admission/protocols.ts'
+import { protocolNames, protocols } from '../../lib/admission/protocols.ts'
+import { framingNames } from '../../lib/framing/framings.ts'
 import { openBare, startApp } from '../helpers/relay-app.ts'
 
 t.test('these protocols and framings are spoken', (t) => {

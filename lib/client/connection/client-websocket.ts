@@ -29,6 +29,8 @@ export interface ConnectionSink extends DatagramSink {
 /** How datagrams travel on a connection. */
 export interface ConnectionFraming extends Encoding {
   readonly name: Framing['name'] | 'websocket'
+  /** Whether the other side answers `keepalive()`. */
+  readonly isKeepaliveAnswered: boolean
   createDecoder: (sink: ConnectionSink, options: DecoderOptions) => Decoder
   /** As that of `Framing`. */
   closing: (code: number, text: string) => Buffer | undefined
@@ -64,6 +66,7 @@ let nextMask = masks.length
 
 export const webSocketFraming: ConnectionFraming = {
   name: 'websocket',
+  isKeepaliveAnswered: true,
   maxOverhead: MAX_HEADER_LENGTH,
 
   encode (target, offset, source, start, end) {

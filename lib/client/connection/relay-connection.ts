@@ -140,7 +140,7 @@ export class RelayConnection extends EventEmitter<RelayConnectionEvents> {
     const liveness = new Liveness({
       interval: keepaliveInterval,
       timeout: keepaliveTimeout,
-      isAnswered: framing.name !== 'len16',
+      isAnswered: framing.isKeepaliveAnswered,
       ask: () => {
         this.#lastPing = framing.keepalive()
         this.#sender.keepalive(this.#lastPing)
@@ -162,7 +162,7 @@ export class RelayConnection extends EventEmitter<RelayConnectionEvents> {
       // A ping asks for a sign of life, so it is due when none has come; a len16 keepalive only gives one.
       onWrite: (bytes) => {
         liveness.sent(bytes)
-        if (framing.name === 'len16') liveness.active()
+        if (!framing.isKeepaliveAnswered) liveness.active()
       }
     })
     tunnel.on('drain', () => liveness.unblocked())
@@ -239,7 +239,7 @@ export class RelayConnection extends EventEmitter<RelayConnectionEvents> {
   #receive (chunk: Buffer): void {
     if (this.#end !== undefined) return
     this.#liveness.heard()
-    if (this.#framing.name !== 'len16') this.#liveness.active()
+    if (this.#framing.isKeepaliveAnswered) this.#liveness.active()
     const fault = this.#decoder.push(this.#ownsChunks ? chunk : Buffer.from(chunk))
     if (fault !== undefined) this.#fail(fault.reason, fault.text)
   }

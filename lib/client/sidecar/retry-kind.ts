@@ -7,8 +7,22 @@ import type { SidecarEndReason } from './sidecar.ts'
 const NO_NETWORK = ['ENETUNREACH', 'EHOSTUNREACH', 'ENETDOWN', 'EHOSTDOWN', 'EADDRNOTAVAIL', 'EINVAL', 'EAI_AGAIN']
 /** What a proxy answers while there is no relay behind it. */
 const DOWN_STATUSES = [502, 503, 504]
-/** Ends after which the relay, or the way to it, has to come back first. */
-const DOWN_REASONS: SidecarEndReason[] = ['lost', 'idle', 'shutdown']
+/** Which of the waits fits each end of a connection: `down` where the relay, or the way to it, has to come back first. */
+const kindsOfEnds: Record<SidecarEndReason, RetryKind> = {
+  'protocol-error': 'refusing',
+  unstamped: 'refusing',
+  replaced: 'refusing',
+  idle: 'down',
+  'write-deadline': 'refusing',
+  disconnected: 'refusing',
+  shutdown: 'down',
+  'target-failed': 'refusing',
+  limit: 'refusing',
+  closed: 'refusing',
+  lost: 'down',
+  unknown: 'refusing',
+  drained: 'refusing'
+}
 
 /** Which of the waits fits a failed attempt. */
 export function kindOfFailure (error: Error): RetryKind {
@@ -26,7 +40,7 @@ export function kindOfFailure (error: Error): RetryKind {
 
 /** Which of the waits fits the end of a connection. */
 export function kindOfEnd (reason: SidecarEndReason): RetryKind {
-  return DOWN_REASONS.includes(reason) ? 'down' : 'refusing'
+  return kindsOfEnds[reason]
 }
 
 /** One for each address that was tried. */

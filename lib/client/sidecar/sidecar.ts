@@ -1,13 +1,14 @@
 import { EventEmitter, once } from 'node:events'
 import { isIP, type AddressInfo } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
+import { datagramFramings } from '../../framing/framings.ts'
 import { Backoff, BACKOFF_MAX_MS, type RetryKind } from './backoff.ts'
 import { Bridge } from './bridge.ts'
 import { connect } from '../connect.ts'
 import { errors } from '../../errors.ts'
 import { connectError, describeError } from '../describe-error.ts'
 import { watchNetwork } from '../connection/network-watch.ts'
-import { DEFAULT_FRAMINGS, MAX_TIMER_MS, optionError, planConnect, type ClientProtocol, type ConnectOptions, type DatagramOptions, type TlsOptions } from '../connect-options.ts'
+import { MAX_TIMER_MS, optionError, planConnect, quotedFramings, type ClientProtocol, type ConnectOptions, type DatagramOptions, type TlsOptions } from '../connect-options.ts'
 import { ProtocolChoice, type SidecarProtocol } from './protocol-choice.ts'
 import type { RelayRefusedError } from '../refusal.ts'
 import { findRouteLoop, type LoopInfo } from './route-loop.ts'
@@ -408,7 +409,7 @@ function checkSidecarOptions (options: SidecarOptions): { url: string, listen: H
   const protocols: ClientProtocol[] = protocol === 'auto' ? ['spanza', 'websocket'] : [protocol]
   const plans = protocols.map((name) => planConnect(url, connectOptions(given, name)))
   const { href, framings } = plans[0]!
-  if (framings === 'raw') throw optionError('framings', "a list of 'wg' and 'len16': a sidecar carries datagrams", framings)
+  if (framings === 'raw') throw optionError('framings', `a list of ${quotedFramings}: a sidecar carries datagrams`, framings)
   if (options.retryReplaced !== undefined && typeof options.retryReplaced !== 'boolean') {
     throw optionError('retryReplaced', 'true or false', options.retryReplaced)
   }
@@ -430,7 +431,7 @@ function checkSidecarOptions (options: SidecarOptions): { url: string, listen: H
 
 /** The options of one attempt. */
 function connectOptions (
-  { framings = DEFAULT_FRAMINGS, token, tls, ...options }: Omit<SidecarOptions, 'token' | 'tls'> & { token: string | undefined, tls: TlsOptions | undefined },
+  { framings = datagramFramings, token, tls, ...options }: Omit<SidecarOptions, 'token' | 'tls'> & { token: string | undefined, tls: TlsOptions | undefined },
   protocol: ClientProtocol
 ): ConnectOptions {
   const isWebSocket = protocol === 'websocket' && options.keyless !== true
@@ -438,7 +439,7 @@ function connectOptions (
     ...options,
     protocol,
     // A WebSocket has no framings; if some are given with one, `connect` says so, unless they are for the other protocol.
-    ...(isWebSocket && (framings === DEFAULT_FRAMINGS || options.protocol === 'auto') ? {} : { framings }),
+    ...(isWebSocket && (framings === datagramFramings || options.protocol === 'auto') ? {} : { framings }),
     ...(token === undefined ? {} : { token }),
     ...(tls === undefined ? {} : { tls })
   } as ConnectOptions

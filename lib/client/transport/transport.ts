@@ -3,6 +3,7 @@ import { connect as connectTcp, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { connect as connectTls, type ConnectionOptions, type TLSSocket } from 'node:tls'
 import { encodeProxyHeader, type ProxiedConnection } from '../../util/proxy-header.ts'
+import { httpVersions } from '../../util/http-version.ts'
 import { dialled } from './address-memory.ts'
 import { connectError, describeError } from '../describe-error.ts'
 import { optionError, type ConnectPlan } from '../connect-options.ts'
@@ -32,7 +33,7 @@ function startTcp (plan: ConnectPlan): Socket {
 
 function startTls ({ httpVersion, tls, servername }: ConnectPlan, over: ConnectionOptions): TLSSocket {
   const name = servername === undefined ? {} : { servername }
-  const socket = connectTls({ ...tls, ...name, ...over, ALPNProtocols: [httpVersion === 2 ? 'h2' : 'http/1.1'] })
+  const socket = connectTls({ ...tls, ...name, ...over, ALPNProtocols: [httpVersions[httpVersion].alpn] })
   keepCertificate(socket)
   return guarded(socket)
 }

@@ -3,7 +3,7 @@ import type { Duplex } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
 import * as ws from 'ws'
 import { WebSocketServer, type WebSocket } from 'ws'
-import type { HttpVersion } from '../../hub/hub-info.ts'
+import type { HttpVersion } from '../../util/http-version.ts'
 import type { Tunnel } from '../../tunnel/tunnel.ts'
 
 /** Opens WebSockets (RFC 6455) with ws, which reads what comes in. */
