@@ -1,9 +1,9 @@
 import { isIP } from 'node:net'
 import { parseArgs, type ParseArgsConfig } from 'node:util'
-import { describeError } from '../client/describe-error.ts'
+import { describeError } from '../util/describe-error.ts'
 import type { DatagramFraming } from '../framing/framings.ts'
 import type { SidecarProtocol } from '../client/sidecar/protocol-choice.ts'
-import type { SidecarOptions } from '../client/sidecar/sidecar.ts'
+import type { SidecarOptions } from '../client/sidecar/sidecar-options.ts'
 import { isLoopback, parseHostPort, type HostPort } from '../util/host-port.ts'
 import { checkTlsFiles, readTlsFiles } from './tls-files.ts'
 import { checkTokenFile, tokenFrom, tokenOfEnvironment } from './token.ts'
@@ -45,10 +45,10 @@ const flags = {
   help: { type: 'boolean', short: 'h' }
 } as const satisfies ParseArgsConfig['options']
 
-const protocolNames: readonly SidecarProtocol[] = ['auto', 'spanza', 'websocket']
+const sidecarProtocols: readonly SidecarProtocol[] = ['auto', 'spanza', 'websocket']
 
 function isProtocol (name: string): name is SidecarProtocol {
-  return (protocolNames as readonly string[]).includes(name)
+  return (sidecarProtocols as readonly string[]).includes(name)
 }
 
 /**
@@ -79,7 +79,7 @@ export function parseCommand (args: string[], env: NodeJS.ProcessEnv): Command {
   if (values.servername !== undefined) options.servername = values.servername
   if (values.framing !== undefined) options.framings = values.framing.split(',').map((name) => name.trim()) as DatagramFraming[]
   if (values.protocol !== undefined && !isProtocol(values.protocol)) {
-    throw new UsageError(`--protocol must be ${protocolNames.join(', ')}, not ${values.protocol}`)
+    throw new UsageError(`--protocol must be ${sidecarProtocols.join(', ')}, not ${values.protocol}`)
   }
   if (values.keyless === true) {
     if (values.protocol !== 'websocket') throw new UsageError('--keyless goes with --protocol websocket only')

@@ -1,4 +1,4 @@
-import type { SidecarStop } from '../client/sidecar/sidecar.ts'
+import type { SidecarStop } from '../client/sidecar/sidecar-events.ts'
 
 /** The exit codes, as `--help` documents them. */
 export const exitCodes = {

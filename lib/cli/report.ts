@@ -1,7 +1,8 @@
 import { BACKOFF_MAX_MS } from '../client/sidecar/backoff.ts'
 import type { RelayRefusedError } from '../client/refusal.ts'
-import type { ConnectionEndReason } from '../client/connection/relay-connection.ts'
-import type { SidecarEvents, SidecarStop, UdpSidecar } from '../client/sidecar/sidecar.ts'
+import type { ConnectionEndReason } from '../client/connection/connection-end.ts'
+import type { SidecarEvents, SidecarStop } from '../client/sidecar/sidecar-events.ts'
+import type { UdpSidecar } from '../client/sidecar/sidecar.ts'
 import { formatHostPort } from '../util/host-port.ts'
 
 /** Takes one line, without its end. */

@@ -1,4 +1,4 @@
-import type { SidecarStats } from '../client/sidecar/sidecar.ts'
+import type { SidecarStats } from '../client/sidecar/sidecar-stats.ts'
 import { by, counter, gauge, of, type MetricDescription, type MetricValue } from '../metrics/metric-description.ts'
 
 /**

@@ -1,7 +1,8 @@
 #!/usr/bin/env node
 import { createRequire } from 'node:module'
-import { describeError } from '../client/describe-error.ts'
-import { UdpSidecar, type SidecarStop } from '../client/sidecar/sidecar.ts'
+import { describeError } from '../util/describe-error.ts'
+import { UdpSidecar } from '../client/sidecar/sidecar.ts'
+import type { SidecarStop } from '../client/sidecar/sidecar-events.ts'
 import { errors } from '../errors.ts'
 import { UsageError, parseCommand, type Command } from './arguments.ts'
 import { exitCodeOf, exitCodes } from './exit-codes.ts'
@@ -33,13 +34,13 @@ process.exitCode = await main().catch((error: unknown) => {
 
 async function main (): Promise<number> {
   const command = parseCommand(process.argv.slice(2), process.env)
-  if (command.name === 'connect') return connect(command)
+  if (command.name === 'connect') return runConnect(command)
   if (command.name === 'help') process.stdout.write(help)
   else out(version())
   return exitCodes.stopped
 }
 
-async function connect ({ options, json, metrics, warnings }: Command & { name: 'connect' }): Promise<number> {
+async function runConnect ({ options, json, metrics, warnings }: Command & { name: 'connect' }): Promise<number> {
   const sidecar = new UdpSidecar({ proxy: 'env', ...options })
   for (const warning of warnings) complain(warning)
   const output = openOutput(sidecar, json)

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { readFileSync } from 'node:fs'
-import { isValidHeaderValue } from '../client/connect-options.ts'
+import { isValidHeaderValue } from '../client/options/header-options.ts'
 
 /** Reads tokens as people store them: with a line end, a byte order mark, or from a secret that is not there yet. */
 

@@ -1,4 +1,4 @@
-import type { SidecarStats } from '../client/sidecar/sidecar.ts'
+import type { SidecarStats } from '../client/sidecar/sidecar-stats.ts'
 
 /** What has passed between two looks at a sidecar's counters. */
 export interface Traffic {

@@ -2,12 +2,13 @@ import { request as httpRequest, type IncomingHttpHeaders } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { errors } from '../errors.ts'
 import { rememberAddress } from './transport/address-memory.ts'
-import { shown } from './answer.ts'
-import { connectError, markCut, noAnswerError } from './describe-error.ts'
+import { headerText } from './header-text.ts'
+import { connectError, markCut, noAnswerError } from './connect-error.ts'
 import { EarlyTunnel } from './transport/early-tunnel.ts'
 import { connectHttp2 } from './transport/http2-connect.ts'
 import { openTunnel } from './transport/open-tunnel.ts'
-import { planConnect, type ConnectOptions, type ConnectPlan, type HttpUpgradeOptions, type RawConnectOptions } from './connect-options.ts'
+import { planConnect, type ConnectPlan } from './options/connect-plan.ts'
+import type { ConnectOptions, HttpUpgradeOptions, RawConnectOptions } from './options/connect-options.ts'
 import { readRefusal } from './refusal.ts'
 import type { RelayConnection } from './connection/relay-connection.ts'
 import { openTransport } from './transport/transport.ts'
@@ -134,7 +135,7 @@ function handshake (plan: ConnectPlan): Promise<RelayConnection | Duplex> {
 /** What keeps a 101 from being the answer to this request. A proxy may have added to `Connection`. */
 function faultOf101 ({ protocol }: ConnectPlan, { upgrade, connection = '' }: IncomingHttpHeaders): string | undefined {
   if (upgrade === undefined) return `a 101 without "Upgrade: ${protocol}"`
-  if (upgrade.toLowerCase() !== protocol) return `a 101 with "Upgrade: ${shown(upgrade)}"`
+  if (upgrade.toLowerCase() !== protocol) return `a 101 with "Upgrade: ${headerText(upgrade)}"`
   const hasUpgrade = connection.split(',').some((token) => token.trim().toLowerCase() === 'upgrade')
   return hasUpgrade ? undefined : 'a 101 without "Connection: Upgrade"'
 }

@@ -9,12 +9,14 @@ export type { DatagramFraming } from '../framing/framings.ts'
 export type { NoticeName } from '../framing/notices.ts'
 export type {
   ClientProtocol, ConnectOptions, DatagramOptions, HttpUpgradeOptions, RawConnectOptions, TlsOptions, TransportOptions
-} from './connect-options.ts'
+} from './options/connect-options.ts'
 export type { SidecarProtocol } from './sidecar/protocol-choice.ts'
 export type { AnsweredBy, RelayRefusedError } from './refusal.ts'
 export type { LoopInfo } from './sidecar/route-loop.ts'
-export type {
-  ConnectionDropReason, ConnectionEnd, ConnectionEndReason, ConnectionNotice, ConnectionStats, RelayConnectionEvents
-} from './connection/relay-connection.ts'
-export type { SidecarDropReason, SidecarEndReason, SidecarEvents, SidecarOptions, SidecarStats, SidecarStop, TlsSource, TokenSource } from './sidecar/sidecar.ts'
+export type { ConnectionDropReason, ConnectionStats } from './connection/connection-stats.ts'
+export type { ConnectionEnd, ConnectionEndReason } from './connection/connection-end.ts'
+export type { ConnectionNotice, RelayConnectionEvents } from './connection/relay-connection.ts'
+export type { SidecarDropReason, SidecarEndReason, SidecarStats } from './sidecar/sidecar-stats.ts'
+export type { SidecarEvents, SidecarStop } from './sidecar/sidecar-events.ts'
+export type { SidecarOptions, TlsSource, TokenSource } from './sidecar/sidecar-options.ts'
 export type { UdpDropReason } from './sidecar/udp-port.ts'

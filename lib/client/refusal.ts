@@ -2,7 +2,7 @@ import { STATUS_CODES, type IncomingHttpHeaders } from 'node:http'
 import type { Readable } from 'node:stream'
 import { errors } from '../errors.ts'
 import { printable } from '../util/printable.ts'
-import { shown } from './answer.ts'
+import { headerText } from './header-text.ts'
 
 /** How much of a refusal's body is read, in bytes. */
 const REFUSAL_BODY_LIMIT = 16 * 1024
@@ -32,14 +32,14 @@ export interface RelayRefusedError extends Error {
 }
 
 /** An answer that opened no tunnel. HTTP/2 has no status message. */
-interface Refusal {
+interface RefusingAnswer {
   statusCode?: number | undefined
   statusMessage?: string | undefined
   headers: IncomingHttpHeaders
 }
 
 /** Collects the body of a refusal, as far as the limit; the returned function reports what there is so far. */
-export function readRefusal (refusal: Refusal, body: Readable, report: (error: Error) => void): () => void {
+export function readRefusal (refusal: RefusingAnswer, body: Readable, report: (error: Error) => void): () => void {
   const chunks: Buffer[] = []
   let length = 0
   const done = () => report(refusalOf(refusal, Buffer.concat(chunks)))
@@ -54,7 +54,7 @@ export function readRefusal (refusal: Refusal, body: Readable, report: (error: E
 }
 
 /** Makes the error for an answer that opened no tunnel. */
-export function refusalOf ({ statusCode = 0, statusMessage, headers }: Refusal, body: Buffer): RelayRefusedError {
+export function refusalOf ({ statusCode = 0, statusMessage, headers }: RefusingAnswer, body: Buffer): RelayRefusedError {
   const { code, message, isRelays } = readBody(body)
   const lostUpgrade = code === 'FST_RELAY_UPGRADE_REQUIRED'
   const answeredBy = isRelays && !lostUpgrade ? 'relay' : 'between'
@@ -63,7 +63,7 @@ export function refusalOf ({ statusCode = 0, statusMessage, headers }: Refusal, 
     code === undefined ? '' : `${printable(code, MAX_WORDS_LENGTH)}, `,
     printable(words, MAX_WORDS_LENGTH),
     headers.location === undefined ? '' : `, to ${printable(headers.location, MAX_WORDS_LENGTH)}`,
-    answeredBy === 'relay' || headers['server'] === undefined ? '' : `, Server: ${shown(headers['server'])}`,
+    answeredBy === 'relay' || headers['server'] === undefined ? '' : `, Server: ${headerText(headers['server'])}`,
     lostUpgrade ? RECIPE : answeredBy === 'relay' ? '' : guessOf(statusCode, body)
   ].join('')
   const retryAfter = readRetryAfter(headers['retry-after'])

@@ -1,16 +1,12 @@
 import { clearReserved } from './wireguard.ts'
 import type { Encoding } from './framing.ts'
+import { BINARY_FRAME, LENGTH_IN_16_BITS, PING_FRAME } from './websocket-frames.ts'
 
 /**
  * WebSockets (RFC 6455) as a carrier of datagrams, one in each binary message. What comes in is read by ws; what goes out
  * is framed here, because the datagrams of one chunk are to leave in one write, and a server's frames need no mask.
  */
 
-/** A final frame of binary data, and a ping (section 5.2). */
-const BINARY = 0x82
-const PING = 0x89
-/** A length in the frame's second byte is below this; here follow two bytes with the length. */
-const LENGTH_16 = 126
 const MAX_HEADER_LENGTH = 4
 
 export const webSocketEncoding: Encoding = {
@@ -18,12 +14,12 @@ export const webSocketEncoding: Encoding = {
 
   encode (target, offset, source, start, end, stamped) {
     const length = end - start
-    target[offset] = BINARY
+    target[offset] = BINARY_FRAME
     let payload = offset + 2
-    if (length < LENGTH_16) {
+    if (length < LENGTH_IN_16_BITS) {
       target[offset + 1] = length
     } else {
-      target[offset + 1] = LENGTH_16
+      target[offset + 1] = LENGTH_IN_16_BITS
       payload = target.writeUInt16BE(length, offset + 2)
     }
     source.copy(target, payload, start, end)
@@ -32,6 +28,6 @@ export const webSocketEncoding: Encoding = {
   },
 
   keepalive () {
-    return Buffer.from([PING, 0])
+    return Buffer.from([PING_FRAME, 0])
   }
 }

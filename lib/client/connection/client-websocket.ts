@@ -3,54 +3,26 @@ import type { Duplex, Writable } from 'node:stream'
 import * as ws from 'ws'
 import { WebSocket } from 'ws'
 import { closeReasonOf, closeReasons, type CloseReason } from '../../tunnel/close-reasons.ts'
-import type { DatagramSink, Decoder, DecoderOptions, Encoding, Framing } from '../../framing/framing.ts'
+import type { Decoder, DecoderOptions } from '../../framing/framing.ts'
+import {
+  BINARY_FRAME, CLOSE_FRAME, LENGTH_IN_16_BITS, MAX_CLOSE_REASON_LENGTH, NO_STATUS, PING_FRAME, PONG_FRAME
+} from '../../framing/websocket-frames.ts'
 import { closeCodes } from '../../tunnel/websocket/websocket-ending.ts'
 import { MAX_STREAM_MESSAGE, WebSocketStream } from '../../tunnel/websocket/websocket-stream.ts'
 import { utf8Prefix } from '../../framing/utf8-prefix.ts'
 import { printable } from '../../util/printable.ts'
 import { MAX_DATAGRAM_SIZE } from '../../framing/wireguard.ts'
-import type { ConnectionEnd } from './relay-connection.ts'
+import type { ConnectionEnd } from './connection-end.ts'
+import type { ConnectionFraming, ConnectionSink } from './connection-framing.ts'
 
 /**
  * A client's side of a WebSocket (RFC 6455) whose handshake is done. What comes in is read by ws; datagrams going out are
  * framed here, so that those of one turn of the event loop leave in one write.
  */
 
-/** What a connection hears beside datagrams. */
-export interface ConnectionSink extends DatagramSink {
-  /** An answer is owed; only the latest is. */
-  owePong: (frame: Buffer) => void
-  /** A ping of this side was answered. */
-  ponged: () => void
-  /** The other side has closed, and gets `finalBytes` in answer. */
-  ended: (end: ConnectionEnd, finalBytes: Buffer) => void
-}
-
-/** How datagrams travel on a connection. */
-export interface ConnectionFraming extends Encoding {
-  readonly name: Framing['name'] | 'websocket'
-  /** Whether the other side answers `keepalive()`. */
-  readonly isKeepaliveAnswered: boolean
-  createDecoder: (sink: ConnectionSink, options: DecoderOptions) => Decoder
-  /** As that of `Framing`. */
-  closing: (code: number, text: string) => Buffer | undefined
-  /** What is sent when this side has nothing more to say; absent where the end of the stream says it. */
-  ending?: () => Buffer
-}
-
-/** Opcodes with FIN (section 5.2). */
-const BINARY = 0x82
-const CLOSE = 0x88
-const PING = 0x89
-const PONG = 0x8a
-
 const MASKED = 0x80
-/** A length in the frame's second byte is below this; here follow two bytes with the length. */
-const LENGTH_16 = 126
 const MASK_LENGTH = 4
 const MAX_HEADER_LENGTH = 4 + MASK_LENGTH
-const MAX_REASON_LENGTH = 123
-const NO_STATUS = 1005
 
 /** What a message may consist of: a piece of memory is held for each. */
 const PIECES = { maxBufferedChunks: 4096, maxFragments: 1024 }
@@ -71,12 +43,12 @@ export const webSocketFraming: ConnectionFraming = {
 
   encode (target, offset, source, start, end) {
     const length = end - start
-    target[offset] = BINARY
+    target[offset] = BINARY_FRAME
     let position = offset + 2
-    if (length < LENGTH_16) {
+    if (length < LENGTH_IN_16_BITS) {
       target[offset + 1] = MASKED | length
     } else {
-      target[offset + 1] = MASKED | LENGTH_16
+      target[offset + 1] = MASKED | LENGTH_IN_16_BITS
       position = target.writeUInt16BE(length, position)
     }
     return writeMasked(target, position, source, start, end)
@@ -84,7 +56,7 @@ export const webSocketFraming: ConnectionFraming = {
 
   createDecoder: (sink, options) => new WebSocketDecoder(sink, options),
 
-  keepalive: () => controlFrame(PING, Buffer.alloc(0)),
+  keepalive: () => maskedControlFrame(PING_FRAME, Buffer.alloc(0)),
 
   closing (code, text) {
     const reason = closeReasonOf(code)
@@ -105,10 +77,10 @@ class WebSocketDecoder implements Decoder {
         else if (message.length > maxPacketSize) sink.tooLarge()
         else if (message.length > 0 && this.#fault === undefined) sink.datagram(message, 0, 0, message.length, false)
       })
-      .on('ping', (payload: Buffer) => sink.owePong(controlFrame(PONG, payload)))
+      .on('ping', (payload: Buffer) => sink.owePong(maskedControlFrame(PONG_FRAME, payload)))
       .on('pong', () => sink.ponged())
       .on('conclude', (code: number, reason: Buffer) => {
-        const answer = code === NO_STATUS ? controlFrame(CLOSE, Buffer.alloc(0)) : closeFrame(code, '')
+        const answer = code === NO_STATUS ? maskedControlFrame(CLOSE_FRAME, Buffer.alloc(0)) : closeFrame(code, '')
         sink.ended(endOf(code, printable(reason.toString())), answer)
       })
       .on('error', () => {})
@@ -167,7 +139,7 @@ function writeMasked (target: Buffer, offset: number, source: Buffer, start: num
   return position
 }
 
-function controlFrame (opcode: number, payload: Buffer): Buffer {
+function maskedControlFrame (opcode: number, payload: Buffer): Buffer {
   const frame = Buffer.alloc(2 + MASK_LENGTH + payload.length)
   frame[0] = opcode
   frame[1] = MASKED | payload.length
@@ -176,11 +148,11 @@ function controlFrame (opcode: number, payload: Buffer): Buffer {
 }
 
 function closeFrame (code: number, reason: string): Buffer {
-  const bytes = utf8Prefix(reason, MAX_REASON_LENGTH)
+  const bytes = utf8Prefix(reason, MAX_CLOSE_REASON_LENGTH)
   const payload = Buffer.alloc(2 + bytes.length)
   payload.writeUInt16BE(code)
   bytes.copy(payload, 2)
-  return controlFrame(CLOSE, payload)
+  return maskedControlFrame(CLOSE_FRAME, payload)
 }
 
 /** How ws makes a WebSocket of a stream whose handshake somebody else has made: its documentation has nothing about it. */

@@ -3,9 +3,9 @@ import { watchNetwork } from './network-watch.ts'
 /** Something was sent and nothing came back for this long: ask the other side. In milliseconds, as all of these. */
 const QUIET_MS = 2000
 /** How long the answer may take, beyond the time for what is under way. */
-const ANSWER_MS = 3000
+const PONG_TIMEOUT_MS = 3000
 /** How long it may take after a suspension: most connections have not survived that. */
-const RESUMED_ANSWER_MS = 2000
+const RESUMED_PONG_TIMEOUT_MS = 2000
 /** What is under way is taken to leave at 1 Mbit/s, in bytes a millisecond, and for at most so long. */
 const SLOW_PATH = 125
 const SLOW_PATH_MS = 10_000
@@ -26,7 +26,7 @@ export interface LivenessOptions {
   onDead: (text?: string) => void
 }
 
-const JITTER = 0.1
+const KEEPALIVE_SPREAD = 0.1
 
 /** Watches one tunnel: when it needs a keepalive, and when it counts as dead. Its timers keep no process alive. */
 export class Liveness {
@@ -136,7 +136,7 @@ export class Liveness {
     if (!this.#options.isAnswered || this.#unansweredSince === undefined || this.#deadline !== Infinity) return
     const now = performance.now()
     if (now - this.#unansweredSince < QUIET_MS) return
-    this.#askWithin(now, ANSWER_MS + Math.round(Math.min(SLOW_PATH_MS, this.#unansweredBytes / SLOW_PATH)))
+    this.#askWithin(now, PONG_TIMEOUT_MS + Math.round(Math.min(SLOW_PATH_MS, this.#unansweredBytes / SLOW_PATH)))
   }
 
   #suspended (ms: number): void {
@@ -149,7 +149,7 @@ export class Liveness {
       // What may be left to read was sent before.
       this.#heard = now
       this.#needsAnswer = true
-      this.#askWithin(now, RESUMED_ANSWER_MS)
+      this.#askWithin(now, RESUMED_PONG_TIMEOUT_MS)
     }
     clearTimeout(this.#timer)
     clearImmediate(this.#lastLook)
@@ -172,5 +172,5 @@ export class Liveness {
 }
 
 function jittered (ms: number): number {
-  return ms * (1 - JITTER + Math.random() * 2 * JITTER)
+  return ms * (1 - KEEPALIVE_SPREAD + Math.random() * 2 * KEEPALIVE_SPREAD)
 }

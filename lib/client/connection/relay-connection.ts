@@ -6,37 +6,20 @@ import type { Decoder } from '../../framing/framing.ts'
 import { noticeNameOf, type NoticeName } from '../../framing/notices.ts'
 import { CLOSING, DRAIN, NOTICE, PING, PONG, pong, readClosing, readDrain, readNotice } from '../../framing/wg.ts'
 import { endAndLinger } from '../../tunnel/linger.ts'
+import { describeError } from '../../util/describe-error.ts'
 import { TokenBucket } from '../../util/token-bucket.ts'
 import { clearReserved } from '../../framing/wireguard.ts'
-import { describeError } from '../describe-error.ts'
 import { Http2Tunnel } from '../transport/http2-tunnel.ts'
+import type { ConnectionEnd } from './connection-end.ts'
+import type { ConnectionFraming, ConnectionSink } from './connection-framing.ts'
+import { noConnectionStats, type ConnectionDropReason, type ConnectionStats } from './connection-stats.ts'
 import { Liveness } from './liveness.ts'
 import { watchAddress } from './network-watch.ts'
 import { Sender } from './sender.ts'
-import type { ConnectionFraming, ConnectionSink } from './client-websocket.ts'
 
 /** A relay sends one in 5 s at most. What another one sends beyond that must not fill a terminal. */
 const NOTICES_PER_SECOND = 0.2
 const NOTICES_AT_ONCE = 5
-
-/**
- * Why a connection ended: a reason that one side gave (see `CloseReason`), or
- * - `closed`: this side called `close()`
- * - `lost`: it ended without a word, or with a network error; a ping was not answered; or the local address is gone
- * - `unknown`: the relay gave a reason that this version has no name for
- */
-export type ConnectionEndReason = CloseReason | 'closed' | 'lost' | 'unknown'
-
-/** How a connection ended. */
-export interface ConnectionEnd {
-  reason: ConnectionEndReason
-  /** More about it, for people; without control characters, and possibly empty. */
-  text: string
-  /** Whether connecting again makes sense. */
-  retry: boolean
-  /** The code of the closing frame, or of a WebSocket's Close frame, if one side sent one. */
-  code?: number
-}
 
 /** What the relay tells about WireGuard's handshakes. */
 export interface ConnectionNotice {
@@ -45,41 +28,6 @@ export interface ConnectionNotice {
   name: NoticeName | undefined
   /** The relay's words, for people: at most 512 bytes, without control characters. Show them as what the relay says. */
   text: string
-}
-
-/**
- * Why a datagram went nowhere. When sending: `too-large` (for the relay), `empty`, `queue-full` (the socket has
- * been blocked for long), `closed`. When receiving: `received-too-large` (above `maxPacketSize`), `no-listener` (nobody
- * listens to `message`).
- */
-export type ConnectionDropReason =
-  'too-large' | 'empty' | 'queue-full' | 'closed' | 'received-too-large' | 'no-listener'
-
-/** Counters of a connection; bytes are those of the datagrams, without framing. */
-export interface ConnectionStats {
-  datagramsIn: number
-  datagramsOut: number
-  bytesIn: number
-  bytesOut: number
-  drops: Record<ConnectionDropReason, number>
-}
-
-/** The counters of a connection that has carried nothing yet. */
-export function noConnectionStats (): ConnectionStats {
-  return {
-    datagramsIn: 0,
-    datagramsOut: 0,
-    bytesIn: 0,
-    bytesOut: 0,
-    drops: {
-      'too-large': 0,
-      empty: 0,
-      'queue-full': 0,
-      closed: 0,
-      'received-too-large': 0,
-      'no-listener': 0
-    }
-  }
 }
 
 export interface RelayConnectionEvents {

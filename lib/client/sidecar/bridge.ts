@@ -1,7 +1,7 @@
 import { HANDSHAKE_INITIATION, classify } from '../../framing/wireguard.ts'
 
-const MAX_DATAGRAMS = 64
-const MAX_AGE_MS = 2000
+const MAX_BRIDGED = 64
+const MAX_BRIDGED_MS = 2000
 
 interface Waiting {
   datagram: Buffer
@@ -24,9 +24,9 @@ export class Bridge {
   add (datagram: Buffer): void {
     const now = performance.now()
     const initiation = isInitiation(datagram)
-    this.#keep(({ datagram: other, since }) => now - since < MAX_AGE_MS && !(initiation && isInitiation(other)))
+    this.#keep(({ datagram: other, since }) => now - since < MAX_BRIDGED_MS && !(initiation && isInitiation(other)))
     this.#waiting.push({ datagram, since: now })
-    if (this.#waiting.length > MAX_DATAGRAMS) {
+    if (this.#waiting.length > MAX_BRIDGED) {
       this.#waiting.shift()
       this.#onDrop(1)
     }
@@ -35,7 +35,7 @@ export class Bridge {
   /** Gives out what is still worth sending, the oldest first. */
   take (): Buffer[] {
     const now = performance.now()
-    this.#keep(({ since }) => now - since < MAX_AGE_MS)
+    this.#keep(({ since }) => now - since < MAX_BRIDGED_MS)
     const datagrams = this.#waiting.map(({ datagram }) => datagram)
     this.#waiting = []
     return datagrams

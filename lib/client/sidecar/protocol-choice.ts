@@ -1,6 +1,6 @@
 import { errors } from '../../errors.ts'
-import { wasCut } from '../describe-error.ts'
-import type { ClientProtocol } from '../connect-options.ts'
+import { wasCut } from '../connect-error.ts'
+import type { ClientProtocol } from '../options/connect-options.ts'
 import type { RelayRefusedError } from '../refusal.ts'
 
 /** What a sidecar can be told to speak: `auto` is `spanza`, and a WebSocket where nothing else is let through. */

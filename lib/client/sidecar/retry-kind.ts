@@ -1,7 +1,7 @@
 import { errors } from '../../errors.ts'
 import type { RetryKind } from './backoff.ts'
 import type { RelayRefusedError } from '../refusal.ts'
-import type { SidecarEndReason } from './sidecar.ts'
+import type { SidecarEndReason } from './sidecar-stats.ts'
 
 /** What the system says when nothing can leave this machine, or its resolver cannot be reached. */
 const NO_NETWORK = ['ENETUNREACH', 'EHOSTUNREACH', 'ENETDOWN', 'EHOSTDOWN', 'EADDRNOTAVAIL', 'EINVAL', 'EAI_AGAIN']

@@ -1,10 +1,10 @@
 /** How many cuts in a row tell of a rule. */
 const CUTS = 3
 /** Silence below this says nothing, in milliseconds. */
-const MIN_MS = 3000
+const MIN_SILENCE_MS = 3000
 /** How far apart the silences before such cuts may be: a tenth, or so many milliseconds. */
-const SPREAD = 0.1
-const SPREAD_MS = 1000
+const SILENCE_SPREAD = 0.1
+const SILENCE_SPREAD_MS = 1000
 
 /** Finds out that something on the way cuts connections on which nothing passes for some time. */
 export class SilentCuts {
@@ -18,8 +18,8 @@ export class SilentCuts {
     this.#silences = [...this.#silences, silence].slice(-CUTS)
     const longest = Math.max(...this.#silences)
     const shortest = Math.min(...this.#silences)
-    if (this.#silences.length < CUTS || shortest < MIN_MS) return
-    if (longest - shortest <= Math.max(SPREAD_MS, SPREAD * longest)) return Math.round(shortest)
+    if (this.#silences.length < CUTS || shortest < MIN_SILENCE_MS) return
+    if (longest - shortest <= Math.max(SILENCE_SPREAD_MS, SILENCE_SPREAD * longest)) return Math.round(shortest)
   }
 
   /** The next connection did not end by a cut. */

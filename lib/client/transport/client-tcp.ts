@@ -2,7 +2,7 @@ import { isIP, Socket, type TcpNetConnectOpts } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { attemptTimeout, prepareTcp } from '../../util/tcp-socket.ts'
 import { lookupRelay } from './address-memory.ts'
-import type { ConnectPlan } from '../connect-options.ts'
+import type { ConnectPlan } from '../options/connect-plan.ts'
 
 /** How a TCP connection is opened, to the relay or to a proxy before it. */
 export function tcpOptions ({ localAddress, handshakeTimeout }: ConnectPlan, host: string, port: number): TcpNetConnectOpts {

@@ -6,11 +6,12 @@ import { isDeepStrictEqual } from 'node:util'
 import { errors, isRelayError } from '../../errors.ts'
 import { errorCodeName } from '../../tunnel/http2/http2-stream.ts'
 import { rememberAddress } from './address-memory.ts'
-import { connectError, describeError } from '../describe-error.ts'
+import { connectError } from '../connect-error.ts'
+import { describeError } from '../../util/describe-error.ts'
 import { Http2Tunnel } from './http2-tunnel.ts'
 import { Liveness } from '../connection/liveness.ts'
 import { watchAddress } from '../connection/network-watch.ts'
-import type { ConnectPlan } from '../connect-options.ts'
+import type { ConnectPlan } from '../options/connect-plan.ts'
 import { openTransport } from './transport.ts'
 import { describeFault } from './transport-fault.ts'
 
@@ -23,7 +24,7 @@ const STREAM_WINDOW = 4 * 1024 * 1024
  * What is under way for all tunnels of a connection together. It bounds no memory: Node gives it back as bytes
  * arrive, read or not, so that a tunnel that is not read from holds up no other.
  */
-const SESSION_WINDOW = 16 * 1024 * 1024
+const CONNECTION_WINDOW = 16 * 1024 * 1024
 /** How long the other side may take to close a connection that has no tunnel any more, in milliseconds. */
 const CLOSE_MS = 1000
 
@@ -180,7 +181,7 @@ export class RelaySession {
     })
     session.on('remoteSettings', ({ maxConcurrentStreams = Infinity }) => { this.#maxStreams = maxConcurrentStreams })
     session.on('connect', () => {
-      session.setLocalWindowSize(SESSION_WINDOW)
+      session.setLocalWindowSize(CONNECTION_WINDOW)
       this.#watch(session, plan)
     })
     return await new Promise((resolve, reject) => {

@@ -1,7 +1,7 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import type { Duplex } from 'node:stream'
-import { readAgreement } from '../answer.ts'
-import type { ConnectPlan } from '../connect-options.ts'
+import { readTerms } from '../answer.ts'
+import type { ConnectPlan } from '../options/connect-plan.ts'
 import { RelayConnection } from '../connection/relay-connection.ts'
 import { webSocketStream } from '../connection/client-websocket.ts'
 
@@ -11,7 +11,7 @@ import { webSocketStream } from '../connection/client-websocket.ts'
  * @throws FST_RELAY_ANSWER
  */
 export function openTunnel (plan: ConnectPlan, headers: IncomingHttpHeaders, tunnel: Duplex): RelayConnection | Duplex {
-  const agreement = readAgreement(plan, headers)
-  if (agreement !== undefined) return new RelayConnection(tunnel, { ...plan, ...agreement })
+  const terms = readTerms(plan, headers)
+  if (terms !== undefined) return new RelayConnection(tunnel, { ...plan, ...terms })
   return plan.webSocket === undefined ? tunnel : webSocketStream(tunnel)
 }

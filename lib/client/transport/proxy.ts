@@ -3,10 +3,10 @@ import { connect as connectTcp, isIP, type Socket } from 'node:net'
 import { connect as connectTls } from 'node:tls'
 import { errors } from '../../errors.ts'
 import { formatHostPort } from '../../util/host-port.ts'
-import { shown } from '../answer.ts'
-import { describeError } from '../describe-error.ts'
-import type { ConnectPlan } from '../connect-options.ts'
-import type { ProxyPlan } from './proxy-options.ts'
+import { headerText } from '../header-text.ts'
+import { describeError } from '../../util/describe-error.ts'
+import type { ConnectPlan } from '../options/connect-plan.ts'
+import type { ProxyPlan } from '../options/proxy-options.ts'
 import { guarded, tcpOptions } from './client-tcp.ts'
 
 /**
@@ -69,8 +69,8 @@ function openProxy (plan: ConnectPlan, { secure, hostname, port }: ProxyPlan): S
 }
 
 function refusalText ({ statusCode = 0, statusMessage, headers }: IncomingMessage, proxy: ProxyPlan, plan: ConnectPlan, target: string): string {
-  if (statusCode === 407) return credentialsText(shown(headers['proxy-authenticate'] ?? 'without Proxy-Authenticate'), proxy)
-  const status = `${statusCode} ${shown(statusMessage || STATUS_CODES[statusCode] || '')}`.trim()
+  if (statusCode === 407) return credentialsText(headerText(headers['proxy-authenticate'] ?? 'without Proxy-Authenticate'), proxy)
+  const status = `${statusCode} ${headerText(statusMessage || STATUS_CODES[statusCode] || '')}`.trim()
   if (statusCode === 502 || statusCode === 503 || statusCode === 504) return `it could not connect to ${target} (${status})`
   const hint = plan.port === 443 ? '' : '; many proxies allow port 443 only'
   return `it refused CONNECT to ${target} (${status})${hint}`

@@ -2,15 +2,15 @@ import { X509Certificate } from 'node:crypto'
 import type { Duplex } from 'node:stream'
 import { TLSSocket, type PeerCertificate } from 'node:tls'
 import { printable } from '../../util/printable.ts'
-import { describeError } from '../describe-error.ts'
-import type { ConnectPlan } from '../connect-options.ts'
+import { describeError } from '../../util/describe-error.ts'
+import type { ConnectPlan } from '../options/connect-plan.ts'
 
 /** Says what is wrong with a connection, where Node and OpenSSL name only the symptom. */
 
 type SystemError = NodeJS.ErrnoException & { rawPacket?: Buffer }
 
 const MAX_SHOWN_BYTES = 60
-const MAX_NAME_LENGTH = 200
+const MAX_CERTIFICATE_NAME = 200
 
 const peerCertificates = new WeakMap<Duplex, PeerCertificate>()
 
@@ -60,7 +60,7 @@ const unknownAuthority = [
 
 function ofCertificate (code: string, plan: ConnectPlan, certificate: PeerCertificate): string {
   const host = printable(plan.servername ?? plan.hostname)
-  const shows = `${host} shows the certificate of ${nameOf(certificate.subject)}, issued by ${nameOf(certificate.issuer)}, ` +
+  const shows = `${host} shows the certificate of ${distinguishedName(certificate.subject)}, issued by ${distinguishedName(certificate.issuer)}, ` +
     `valid from ${day(certificate.valid_from)} until ${day(certificate.valid_to)}`
   const clock = `this machine's clock says ${day(Date.now())}`
   if (code === 'DEPTH_ZERO_SELF_SIGNED_CERT') return `${shows}; it is signed by itself: if it is yours, trust it with --ca (tls.ca)`
@@ -69,7 +69,7 @@ function ofCertificate (code: string, plan: ConnectPlan, certificate: PeerCertif
   }
   if (code === 'CERT_HAS_EXPIRED' || code === 'CERT_NOT_YET_VALID') return `${shows}; ${clock}`
   if (code === 'ERR_TLS_CERT_ALTNAME_INVALID') {
-    return `${shows}, for the names ${printable(certificate.subjectaltname ?? 'none').slice(0, MAX_NAME_LENGTH)}; is the host right (--servername), or is something intercepting TLS?`
+    return `${shows}, for the names ${printable(certificate.subjectaltname ?? 'none').slice(0, MAX_CERTIFICATE_NAME)}; is the host right (--servername), or is something intercepting TLS?`
   }
   return shows
 }
@@ -114,15 +114,15 @@ function ownCertificate ({ tls: { cert } }: ConnectPlan): string {
   if (typeof cert !== 'string' && !(cert instanceof Buffer)) return ''
   try {
     const { subject, validTo } = new X509Certificate(cert)
-    return ` (${printable(subject.replaceAll('\n', ', ')).slice(0, MAX_NAME_LENGTH)}, valid until ${day(validTo)})`
+    return ` (${printable(subject.replaceAll('\n', ', ')).slice(0, MAX_CERTIFICATE_NAME)}, valid until ${day(validTo)})`
   } catch {
     return ''
   }
 }
 
-function nameOf (name: PeerCertificate['subject'] | undefined): string {
+function distinguishedName (name: PeerCertificate['subject'] | undefined): string {
   const parts = Object.entries(name ?? {}).map(([key, value]) => `${key}=${[value].flat().join('+')}`)
-  return parts.length === 0 ? 'nobody' : printable(parts.join(', ')).slice(0, MAX_NAME_LENGTH)
+  return parts.length === 0 ? 'nobody' : printable(parts.join(', ')).slice(0, MAX_CERTIFICATE_NAME)
 }
 
 function day (time: string | number): string {

@@ -5,8 +5,10 @@ import { connect as connectTls, type ConnectionOptions, type TLSSocket } from 'n
 import { encodeProxyHeader, type ProxiedConnection } from '../../util/proxy-header.ts'
 import { httpVersions } from '../../util/http-version.ts'
 import { dialled } from './address-memory.ts'
-import { connectError, describeError } from '../describe-error.ts'
-import { optionError, type ConnectPlan } from '../connect-options.ts'
+import { connectError } from '../connect-error.ts'
+import { describeError } from '../../util/describe-error.ts'
+import { clientOptionError } from '../options/client-option-error.ts'
+import type { ConnectPlan } from '../options/connect-plan.ts'
 import { connectThroughProxy } from './proxy.ts'
 import { guarded, tcpOptions } from './client-tcp.ts'
 import { keepCertificate } from './transport-fault.ts'
@@ -56,7 +58,7 @@ async function userTransport (createConnection: () => Duplex | Promise<Duplex>):
     throw connectError(`createConnection threw: ${describeError(error)}`, error)
   }
   if (typeof transport?.write !== 'function' || typeof transport.pipe !== 'function') {
-    throw optionError('createConnection', 'a function that returns a Duplex, or a promise of one', transport)
+    throw clientOptionError('createConnection', 'a function that returns a Duplex, or a promise of one', transport)
   }
   return transport
 }

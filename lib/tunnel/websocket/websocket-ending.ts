@@ -1,6 +1,7 @@
 import type { Duplex } from 'node:stream'
 import type { WebSocket } from 'ws'
 import { utf8Prefix } from '../../framing/utf8-prefix.ts'
+import { MAX_CLOSE_REASON_LENGTH, NO_STATUS } from '../../framing/websocket-frames.ts'
 import { printable } from '../../util/printable.ts'
 import { LINGER_MS } from '../linger.ts'
 
@@ -8,14 +9,12 @@ import { LINGER_MS } from '../linger.ts'
 
 /** A client's control frame: two bytes, and four of the mask. */
 const CONTROL_HEADER_LENGTH = 6
-const MAX_REASON_LENGTH = 123
 
 /** The codes of Close frames (section 7.4.1, and IANA's registry) that the relay sends for what is in no table of reasons. */
 export const closeCodes = { normal: 1000, unsupportedData: 1003, messageTooBig: 1009, internalError: 1011, tryAgainLater: 1013 } as const
 
-/** What ws tells where no Close frame has come, or one without a code. Neither may be sent. */
+/** What ws reports where no Close frame has come. As `NO_STATUS`, it may not be sent. */
 const ABNORMAL_CLOSURE = 1006
-const NO_STATUS = 1005
 
 /** How a WebSocket has ended. */
 export interface WebSocketEnd {
@@ -39,7 +38,7 @@ export function onWebSocketEnd (socket: WebSocket, then: (end: WebSocketEnd) => 
 export function closeWebSocket (socket: WebSocket, code: number, reason: string): void {
   // What still comes in may break the rules of RFC 6455; met by no listener, that would end the process.
   socket.on('error', () => {})
-  socket.close(code, utf8Prefix(reason, MAX_REASON_LENGTH))
+  socket.close(code, utf8Prefix(reason, MAX_CLOSE_REASON_LENGTH))
   // The other side's is not seen by who does not read.
   socket.resume()
   const timer = setTimeout(() => socket.terminate(), LINGER_MS)

@@ -1,5 +1,5 @@
-import type { TransportOptions } from '../connect-options.ts'
-import { optionError } from '../option-error.ts'
+import type { TransportOptions } from './connect-options.ts'
+import { clientOptionError } from './client-option-error.ts'
 import { proxyFromEnvironment, type Destination } from './proxy-environment.ts'
 
 /** A proxy on the way to the relay, checked. */
@@ -23,12 +23,12 @@ const EXPECTED = "an http: or https: URL, 'env' or false"
 export function checkProxy ({ proxy, createConnection }: TransportOptions, destination: Destination): ProxyPlan | undefined {
   if (proxy === undefined || proxy === false) return
   // The value is never shown as it is: it may hold a password.
-  if (createConnection !== undefined) throw optionError('proxy', 'absent with createConnection, which connects itself', 'given')
+  if (createConnection !== undefined) throw clientOptionError('proxy', 'absent with createConnection, which connects itself', 'given')
   if (proxy === 'env') {
     const found = proxyFromEnvironment(destination, process.env)
     return found === undefined ? undefined : parseProxy(found.value.trim(), `proxy (${found.name} in the environment)`, 'an http: or https: URL')
   }
-  if (typeof proxy !== 'string' && !(proxy instanceof URL)) throw optionError('proxy', EXPECTED, typeof proxy)
+  if (typeof proxy !== 'string' && !(proxy instanceof URL)) throw clientOptionError('proxy', EXPECTED, typeof proxy)
   return parseProxy(String(proxy), 'proxy', EXPECTED)
 }
 
@@ -39,17 +39,17 @@ function parseProxy (value: string, option: string, expected: string): ProxyPlan
   try {
     url = new URL(text)
   } catch {
-    throw optionError(option, expected, 'something else')
+    throw clientOptionError(option, expected, 'something else')
   }
   const { protocol, hostname, username, password } = url
   const secure = protocol === 'https:'
-  if (!secure && protocol !== 'http:') throw optionError(option, `${expected}: other proxies, SOCKS among them, are not spoken`, `${protocol}//…`)
+  if (!secure && protocol !== 'http:') throw clientOptionError(option, `${expected}: other proxies, SOCKS among them, are not spoken`, `${protocol}//…`)
   let authorization
   if (username !== '' || password !== '') {
     try {
       authorization = `Basic ${Buffer.from(`${decodeURIComponent(username)}:${decodeURIComponent(password)}`).toString('base64')}`
     } catch {
-      throw optionError(option, 'one whose user name and password are percent-encoded', 'one with a % that stands for nothing')
+      throw clientOptionError(option, 'one whose user name and password are percent-encoded', 'one with a % that stands for nothing')
     }
   }
   return {

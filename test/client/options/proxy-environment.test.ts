@@ -1,5 +1,5 @@
 import t from 'tap'
-import { proxyFromEnvironment } from '../../../lib/client/transport/proxy-environment.ts'
+import { proxyFromEnvironment } from '../../../lib/client/options/proxy-environment.ts'
 
 const destination = (url: string) => {
   const { protocol, hostname, port } = new URL(url)
