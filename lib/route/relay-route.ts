@@ -9,6 +9,7 @@ import { findInvalidHeaders, Handshake, retryAfter } from '../entrance/handshake
 import { offerUpgrade } from '../entrance/http1/http1-handshake.ts'
 import { errors, isRelayError } from '../errors.ts'
 import { framingNames, type FramingName } from '../framing/framings.ts'
+import { canOpenOnStreams } from '../internals/ws-internals.ts'
 import { MAX_DATAGRAM_SIZE } from '../framing/wireguard.ts'
 import type { Admitted } from '../hub/admitted.ts'
 import type { RelayServer } from '../server/relay-server.ts'
@@ -244,7 +245,7 @@ export class RelayRoute {
 
   /** Whether `:protocol` may ask for it (RFC 8441, section 4). */
   #isForConnect (name: ProtocolName): boolean {
-    return name === 'spanza' || (name === 'websocket' && this.#hasWebSockets)
+    return name === 'spanza' || (name === 'websocket' && this.#hasWebSockets && canOpenOnStreams)
   }
 
   /** Gives the answer to an error of ours the headers that belong to it, and notes why it is given. */

@@ -1,7 +1,7 @@
 import { randomFillSync } from 'node:crypto'
-import type { Duplex, Writable } from 'node:stream'
-import * as ws from 'ws'
+import type { Duplex } from 'node:stream'
 import { WebSocket } from 'ws'
+import { frameReceiver, MESSAGE_PIECES, webSocketOn, type WebSocketClass } from '../../internals/ws-internals.ts'
 import { closeReasonOf, closeReasons, type CloseReason } from '../../tunnel/close-reasons.ts'
 import type { Decoder, DecoderOptions } from '../../framing/framing.ts'
 import {
@@ -24,13 +24,8 @@ const MASKED = 0x80
 const MASK_LENGTH = 4
 const MAX_HEADER_LENGTH = 4 + MASK_LENGTH
 
-/** What a message may consist of: a piece of memory is held for each. */
-const PIECES = { maxBufferedChunks: 4096, maxFragments: 1024 }
 /** How long the other side's Close frame is waited for at the end of a stream, in milliseconds. */
 const CLOSE_TIMEOUT_MS = 60_000
-
-/** What reads frames in ws; @types/ws lacks it. */
-const { Receiver } = ws as unknown as { Receiver: new (options: object) => Writable }
 
 // Masks must not be predictable (section 10.3); taken from the system a few thousand at a time.
 const masks = Buffer.alloc(8192)
@@ -67,7 +62,7 @@ export const webSocketFraming: ConnectionFraming = {
 }
 
 class WebSocketDecoder implements Decoder {
-  readonly #receiver = new Receiver({ maxPayload: MAX_DATAGRAM_SIZE, ...PIECES })
+  readonly #receiver = frameReceiver({ maxPayload: MAX_DATAGRAM_SIZE })
   #fault: ReturnType<Decoder['push']>
 
   constructor (sink: ConnectionSink, { maxPacketSize }: DecoderOptions) {
@@ -155,19 +150,10 @@ function closeFrame (code: number, reason: string): Buffer {
   return maskedControlFrame(CLOSE_FRAME, payload)
 }
 
-/** How ws makes a WebSocket of a stream whose handshake somebody else has made: its documentation has nothing about it. */
-interface Internals {
-  _isServer: boolean
-  setSocket: (stream: Duplex, head: Buffer, options: object) => void
-}
-
-/** Makes a stream of bytes of a WebSocket. Its errors end no process. */
+/** Makes a stream of bytes of a WebSocket. Its errors do not end the process. */
 export function webSocketStream (tunnel: Duplex): Duplex {
-  const options = { autoPong: true, maxPendingAutoPongs: 100, closeTimeout: CLOSE_TIMEOUT_MS, maxPayload: MAX_STREAM_MESSAGE, ...PIECES }
-  const webSocket = new (WebSocket as unknown as new (address: null, protocols: undefined, options: object) => WebSocket)(null, undefined, options)
-  const internals = webSocket as unknown as Internals
-  internals._isServer = false
-  internals.setSocket(tunnel, Buffer.alloc(0), options)
+  const options = { autoPong: true, maxPendingAutoPongs: 100, closeTimeout: CLOSE_TIMEOUT_MS, maxPayload: MAX_STREAM_MESSAGE, ...MESSAGE_PIECES }
+  const webSocket = webSocketOn(tunnel, WebSocket as unknown as WebSocketClass, options, { isServer: false })
   const stream = new WebSocketStream(webSocket, tunnel)
   stream.on('error', () => {})
   return stream

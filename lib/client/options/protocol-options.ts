@@ -1,4 +1,5 @@
 import { datagramFramings, type DatagramFraming } from '../../framing/framings.ts'
+import { canOpenOnStreams } from '../../internals/ws-internals.ts'
 import { httpVersionNumbers, type HttpVersionNumber } from '../../util/http-version.ts'
 import type { AnyConnectOptions, ClientProtocol, RawConnectOptions, TransportOptions } from './connect-options.ts'
 import { clientOptionError } from './client-option-error.ts'
@@ -19,6 +20,9 @@ export function checkHttpVersion ({ httpVersion = 1, keyless }: TransportOptions
 export function checkProtocol ({ protocol = 'spanza', keyless }: TransportOptions): ClientProtocol {
   if (protocol !== 'spanza' && protocol !== 'websocket') throw clientOptionError('protocol', "'spanza' or 'websocket'", protocol)
   if (keyless !== undefined && typeof keyless !== 'boolean') throw clientOptionError('keyless', 'true or false', keyless)
+  if (protocol === 'websocket' && keyless !== true && !canOpenOnStreams) {
+    throw clientOptionError('protocol', "'spanza': WebSockets need ws as it is in version 8.23, and the installed one differs", protocol)
+  }
   if (protocol !== 'websocket' && keyless === true) throw clientOptionError('keyless', "absent without protocol 'websocket'", keyless)
   return protocol
 }

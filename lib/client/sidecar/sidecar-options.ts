@@ -1,5 +1,6 @@
 import { isIP } from 'node:net'
 import { datagramFramings } from '../../framing/framings.ts'
+import { canOpenOnStreams } from '../../internals/ws-internals.ts'
 import { isLoopback, parseHostPort, type HostPort } from '../../util/host-port.ts'
 import type { ClientProtocol, ConnectOptions, DatagramOptions, TlsOptions } from '../options/connect-options.ts'
 import { planConnect } from '../options/connect-plan.ts'
@@ -54,7 +55,7 @@ export function checkSidecarOptions (options: SidecarOptions): { url: string, li
     // Checks that TLS options are allowed here; the function's own come later.
     tls: typeof tls === 'function' ? {} : tls
   }
-  const protocols: ClientProtocol[] = protocol === 'auto' ? ['spanza', 'websocket'] : [protocol]
+  const protocols: ClientProtocol[] = protocol !== 'auto' ? [protocol] : canOpenOnStreams ? ['spanza', 'websocket'] : ['spanza']
   const plans = protocols.map((name) => planConnect(url, attemptOptions(given, name)))
   const { href, framings } = plans[0]!
   if (framings === 'raw') throw clientOptionError('framings', `a list of ${quotedFramings}: a sidecar carries datagrams`, framings)

@@ -3,12 +3,13 @@ import type { Socket } from 'node:net'
 import type { FastifyError } from 'fastify'
 import { errors } from '../../errors.ts'
 import { answerOn } from '../../internals/answer-on-socket.ts'
+import { limitInflated, openWebSocket } from '../../internals/ws-internals.ts'
 import { endAndLinger } from '../../tunnel/linger.ts'
 import { prepareTcp } from '../../util/tcp-socket.ts'
 import { socketTunnel } from '../../tunnel/socket/socket-tunnel.ts'
 import type { Tunnel } from '../../tunnel/tunnel.ts'
 import { Handshake, type Refusal, type ReplyHeaders, type WebSocketOutcome } from '../handshake.ts'
-import { limitInflated, openWebSocket, type WebSocketSettings } from '../websocket/websocket-servers.ts'
+import type { WebSocketSettings } from '../websocket/websocket-servers.ts'
 
 /** The entrance for HTTP/1.1 upgrades (RFC 9110, section 7.8): from a claimed request to a tunnel. */
 

@@ -1,11 +1,12 @@
 import type { OutgoingHttpHeaders } from 'node:http'
 import { constants, Http2ServerResponse, type Http2ServerRequest, type ServerHttp2Stream } from 'node:http2'
 import { errors } from '../../errors.ts'
+import { limitInflated } from '../../internals/ws-internals.ts'
 import { Http2StreamTunnel } from '../../tunnel/http2/http2-stream-tunnel.ts'
 import { failOnReset, isFinished, resetStream } from '../../tunnel/http2/http2-stream.ts'
 import type { Tunnel } from '../../tunnel/tunnel.ts'
 import { Handshake, type Refusal, type ReplyHeaders, type WebSocketOutcome } from '../handshake.ts'
-import { agreeOnDeflate, limitInflated, webSocketOn, type WebSocketSettings } from '../websocket/websocket-servers.ts'
+import { agreeOnServersDeflate, webSocketOnHttp2, type WebSocketSettings } from '../websocket/websocket-servers.ts'
 
 /** The entrance for extended CONNECT over HTTP/2 (RFC 8441): from a claimed request to a tunnel, which is one stream. */
 
@@ -61,13 +62,13 @@ export class Http2Handshake extends Handshake {
   }
 
   override acceptWebSocket (settings: WebSocketSettings, hookHeaders: ReplyHeaders, { onOpen }: WebSocketOutcome): void {
-    const agreed = agreeOnDeflate(settings, this.request.headers)
+    const agreed = agreeOnServersDeflate(settings, this.request.headers)
     this.#accept({
       ...settings.answerHeaders,
       ...(settings.protocol === undefined ? {} : { 'sec-websocket-protocol': settings.protocol }),
       ...(agreed === undefined ? {} : { 'sec-websocket-extensions': agreed.header })
     }, hookHeaders)
-    const webSocket = webSocketOn(this.#stream, settings, agreed?.deflate)
+    const webSocket = webSocketOnHttp2(this.#stream, settings, agreed?.deflate)
     limitInflated(webSocket, settings.maxInflated)
     onOpen({ webSocket, stream: this.#stream, tunnel: new Http2StreamTunnel(this.#stream) })
   }
