@@ -10,10 +10,10 @@ import { checkTokenFile, tokenFrom, tokenOfEnvironment } from './token.ts'
 
 const MAX_KEEPALIVE_S = 3600
 
-/** The command line cannot be used as it is. */
+/** The command line is wrong. */
 export class UsageError extends Error {}
 
-/** What the command line asks for. */
+/** A command line that has been read. */
 export type Command =
   { name: 'help' } |
   { name: 'version' } |
@@ -52,8 +52,8 @@ function isProtocol (name: string): name is SidecarProtocol {
 }
 
 /**
- * Reads the command line, and the files it names to see whether they can be used: they are read anew before each attempt.
- * The options' values are checked by the sidecar itself.
+ * Reads the command line. It also reads the files named there once, to check them; they are read again before each attempt. The
+ * sidecar itself checks the values of its options.
  * @param args without node and script
  * @throws UsageError
  */
@@ -63,9 +63,9 @@ export function parseCommand (args: string[], env: NodeJS.ProcessEnv): Command {
   if (values.version === true) return { name: 'version' }
   const [command, url, ...more] = positionals
   if (command === undefined) throw new UsageError('a command is missing: spanza connect <url>')
-  if (command !== 'connect') throw new UsageError(`there is no command "${command}", only connect`)
+  if (command !== 'connect') throw new UsageError(`unknown command "${command}"; the only command is connect`)
   if (url === undefined) throw new UsageError('the URL of the relay is missing: spanza connect <url>')
-  if (more.length > 0) throw new UsageError(`one URL, please: "${more[0]}" is too much`)
+  if (more.length > 0) throw new UsageError(`one URL expected, and "${more[0]}" follows it: put options before or after the URL, and quote spaces`)
   if (values.token !== undefined) {
     throw new UsageError('a token on the command line can be read by every user of this machine: ' +
       'use --token-file, or the environment variable SPANZA_TOKEN')
@@ -106,7 +106,7 @@ export function parseCommand (args: string[], env: NodeJS.ProcessEnv): Command {
   } else if (insecure) {
     options.tls = { rejectUnauthorized: false }
   }
-  if (insecure) warnings.push('--insecure: the relay’s certificate is not checked, and the token could go to anybody')
+  if (insecure) warnings.push('--insecure: the relay’s certificate is not checked, so the token could be sent to an impostor')
   if (showsToken(url, options)) warnings.push(`${new URL(url).protocol} is not encrypted: everybody on the way can read the token; use ${url.startsWith('ws') ? 'wss' : 'https'}:`)
   if (values.proxy?.includes('@') === true) {
     warnings.push('--proxy: a password on the command line can be read by every user of this machine; use the environment variable ALL_PROXY')
@@ -119,12 +119,12 @@ function parse (args: string[]) {
   try {
     return parseArgs({ args, options: flags, allowPositionals: true })
   } catch (error) {
-    // Only the first sentence; then Node goes on about "--" and positional arguments.
+    // Only Node's first sentence; the rest explains "--" and positional arguments.
     throw new UsageError((error as Error).message.split('. ')[0])
   }
 }
 
-/** Whether a token or an Authorization header would leave this machine in the clear. */
+/** Whether a token or an Authorization header would leave this machine unencrypted. */
 function showsToken (url: string, { token, headers = {} }: SidecarOptions): boolean {
   if (!URL.canParse(url)) return false
   const { protocol, hostname } = new URL(url)
@@ -138,7 +138,7 @@ function parseHeaders (lines: string[]): Record<string, string[]> {
   const headers: Record<string, string[]> = Object.create(null)
   for (const line of lines) {
     const colon = line.indexOf(':')
-    // The line may hold a secret, so it is not shown.
+    // The line is not shown: it may hold a secret.
     if (colon < 1) throw new UsageError('--header takes a name and a value, as in --header \'Name: value\'')
     const name = line.slice(0, colon).trim()
     const values = headers[name] ??= []
@@ -147,7 +147,7 @@ function parseHeaders (lines: string[]): Record<string, string[]> {
   return headers
 }
 
-/** A relay says something every 25 s, so the time after which it counts as dead does not get shorter. */
+/** A relay sends something every 25 s, so a shorter interval does not shorten the timeout. */
 function parseKeepalive (value: string): Pick<SidecarOptions, 'keepaliveInterval' | 'keepaliveTimeout'> {
   const seconds = /^\d{1,4}$/.test(value) ? Number(value) : 0
   if (seconds < 1 || seconds > MAX_KEEPALIVE_S) {
@@ -167,7 +167,7 @@ function parseMetrics (value: string): HostPort {
   return address
 }
 
-/** Does what reads something that the command line names. */
+/** Reads something that the command line names, and turns errors into a `UsageError`. */
 function usage<T> (read: () => T, systemPrefix = ''): T {
   try {
     return read()

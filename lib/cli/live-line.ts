@@ -1,10 +1,10 @@
 import { clearLine, cursorTo } from 'node:readline'
 import type { WriteStream } from 'node:tty'
 
-/** Where a terminal does not tell its width. */
+/** For a terminal that does not tell its width. */
 const DEFAULT_COLUMNS = 80
 
-/** The last line of a terminal, drawn anew in its place, while other lines go above it. */
+/** The last line of a terminal. It is redrawn in place, and other lines go above it. */
 export class LiveLine {
   readonly #terminal: WriteStream
   #text = ''
@@ -13,7 +13,7 @@ export class LiveLine {
     this.#terminal = terminal
   }
 
-  /** Puts this text in the place of the one before. */
+  /** Replaces the text. */
   show (text: string): void {
     this.#erase()
     this.#text = text
@@ -27,7 +27,7 @@ export class LiveLine {
     this.#draw()
   }
 
-  /** Leaves nothing behind but the lines that stay. */
+  /** Removes the line; those above it stay. */
   end (): void {
     this.#erase()
     this.#text = ''
@@ -40,7 +40,7 @@ export class LiveLine {
   }
 
   #draw (): void {
-    // One that is longer would go on in the next line, and could not be erased.
+    // A longer text would wrap into the next line, and could not be erased.
     this.#terminal.write(this.#text.slice(0, (this.#terminal.columns || DEFAULT_COLUMNS) - 1))
   }
 }

@@ -13,14 +13,14 @@ export interface MetricsServer {
 
 /**
  * Answers scrapes of `/metrics`, over HTTP/1.1.
- * @param read gives the answer
+ * @param read returns the metrics
  * @throws the system's error when the port cannot be bound
  */
 export async function serveMetrics ({ host, port }: HostPort, read: () => string): Promise<MetricsServer> {
   const server = createServer((request, response) => answer(request, response, read))
   server.listen({ host, port, exclusive: true })
   await once(server, 'listening')
-  // That a connection cannot be accepted must not end the tunnel.
+  // A connection that cannot be accepted must not end the tunnel.
   server.on('error', () => {})
   return {
     url: `http://${formatHostPort({ host, port: (server.address() as AddressInfo).port })}${PATH}`,

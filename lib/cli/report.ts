@@ -5,19 +5,19 @@ import type { SidecarEvents, SidecarStop } from '../client/sidecar/sidecar-event
 import type { UdpSidecar } from '../client/sidecar/sidecar.ts'
 import { formatHostPort } from '../util/host-port.ts'
 
-/** Takes one line, without its end. */
+/** Writes one line, given without its line end. */
 export type WriteLine = (line: string) => void
 
 /** Why a connection ended, in words. */
 const endWords: Record<ConnectionEndReason, string> = {
-  'protocol-error': 'one side could not read what the other sent',
+  'protocol-error': 'one side could not read the other’s data',
   unstamped: 'transport data without its length was sent',
   replaced: 'another device with the same identity took the place',
   idle: 'nothing was heard for too long',
-  'write-deadline': 'the relay could not get rid of its data to this side',
+  'write-deadline': 'this side took no data from the relay for too long',
   disconnected: 'the relay’s operator ended it',
   shutdown: 'the relay is shutting down',
-  'target-failed': 'what is behind the relay failed',
+  'target-failed': 'the server behind the relay failed',
   limit: 'a limit of the relay was reached',
   closed: 'this side closed it',
   lost: 'the network connection broke',
@@ -33,7 +33,7 @@ function seconds (ms: number): string {
   return `${(ms / 1000).toFixed(1)} s`
 }
 
-/** WireGuard's MTU that fits through most networks on the way to a relay, and what WireGuard adds to a packet, in bytes. */
+/** A WireGuard MTU that fits most paths to a relay, and what WireGuard adds to a packet, in bytes. */
 const USUAL_MTU = 1380
 const WIREGUARD_OVERHEAD = 32
 
@@ -42,7 +42,7 @@ function oversizedText ({ size, limit }: SidecarEvents['oversized'][0]): string 
   return `Dropped a datagram of ${size} bytes, and will drop all like it: the relay takes at most ${limit}; set MTU = ${mtu} in WireGuard's [Interface]`
 }
 
-/** What helps with this command, behind the words of an error. */
+/** Advice for users of this command, which follows the text of an error. */
 function adviceFor (error: Error | undefined, hasToken: boolean): string {
   const { statusCode } = (error ?? {}) as Partial<RelayRefusedError>
   return statusCode === 401 && !hasToken ? '; no token was given: set SPANZA_TOKEN or --token-file' : ''
@@ -72,11 +72,11 @@ export function reportText (sidecar: UdpSidecar, url: string, write: WriteLine, 
         `try --keepalive ${Math.max(1, Math.floor(cutAfterSilence * 2 / 3000))}`)
     }
   })
-  // In the relay's name: whatever it says must not pass for a line of our own.
+  // Marked as the relay's: its text must not pass for a line of ours.
   sidecar.on('notice', ({ text }) => write(`The relay says: ${text}`))
   sidecar.on('retry', ({ error, text: said, retryIn }) => {
     const text = said + adviceFor(error, hasToken)
-    // A relay that is down for a night would fill the log with the same line.
+    // Otherwise a relay that is down for hours would fill the log with the same line.
     const now = performance.now()
     if (text === lastFailure && now - lastFailureAt < BACKOFF_MAX_MS) return
     lastFailure = text
@@ -85,7 +85,7 @@ export function reportText (sidecar: UdpSidecar, url: string, write: WriteLine, 
   })
 }
 
-/** What is written about an event for programs. */
+/** The line for an event, for programs. */
 export function jsonLine (event: string, fields: object): string {
   return JSON.stringify({ event, time: new Date().toISOString(), ...fields })
 }

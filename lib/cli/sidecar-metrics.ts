@@ -2,8 +2,8 @@ import type { SidecarStats } from '../client/sidecar/sidecar-stats.ts'
 import { by, counter, gauge, of, type MetricDescription, type MetricValue } from '../metrics/metric-description.ts'
 
 /**
- * A sidecar's counters as text for Prometheus, with the names and labels that a hub's have. By hand, since counters and gauges are
- * two comments and a line for each value, and whoever only runs the command has no prom-client.
+ * A sidecar's counters in Prometheus' text format, with the names and labels that a hub's have. It is written by hand: the format
+ * is two comments and a line for each value, and users of the command have no prom-client.
  */
 
 const PREFIX = 'spanza_sidecar_'
@@ -25,7 +25,7 @@ const descriptions: Array<MetricDescription<SidecarStats>> = [
   counter('dropped_datagrams_total', 'Datagrams that went nowhere, by reason.', ({ drops }) => by('reason', drops))
 ]
 
-/** What a scrape gets. */
+/** The answer to a scrape. */
 export function sidecarMetrics (stats: SidecarStats): string {
   return descriptions.map(({ name, help, type, read }) => {
     const lines = read(stats).map(({ labels, value }) => `${PREFIX}${name}${labelText(labels)} ${value}\n`)
@@ -33,7 +33,7 @@ export function sidecarMetrics (stats: SidecarStats): string {
   }).join('')
 }
 
-/** JSON escapes quotes, backslashes and line ends as the format does. */
+/** JSON escapes quotes, backslashes and line ends in the same way as this format. */
 function labelText (labels: MetricValue['labels']): string {
   const pairs = Object.entries(labels).map(([name, value]) => `${name}=${JSON.stringify(value)}`)
   return pairs.length === 0 ? '' : `{${pairs.join()}}`

@@ -13,18 +13,18 @@ import { jsonLine, reportJson, reportText, stopText, type WriteLine } from './re
 import { sidecarMetrics } from './sidecar-metrics.ts'
 import { liveText, trafficText, watchTraffic } from './traffic.ts'
 
-/** How often what passes is told, in milliseconds: on a terminal, and elsewhere. */
+/** How often traffic is reported, in milliseconds: on a terminal, and elsewhere. */
 const LIVE_MS = 1000
 const LOG_MS = 60_000
 
-// Who reads the lines may leave; the tunnel stays.
+// The reader of the lines may exit; the tunnel stays.
 process.stdout.on('error', () => {})
 process.stderr.on('error', () => {})
 
 const out = (line: string) => { process.stdout.write(`${line}\n`) }
 const complain = (text: string) => { process.stderr.write(`spanza: ${text}\n`) }
 
-// Not process.exit(), which could cut off the last lines: when all is closed, the process ends by itself.
+// Not process.exit(), which could cut off the last lines. When everything is closed, the process ends by itself.
 process.exitCode = await main().catch((error: unknown) => {
   const usage = error instanceof UsageError || error instanceof errors.FST_RELAY_CLIENT_OPTION
   complain(describeError(error))
@@ -74,7 +74,7 @@ interface Output {
   end: () => void
 }
 
-/** Where the lines go. Those for people come with what passes: live on a terminal, elsewhere a line now and then. */
+/** Where the lines go. Lines for people come with traffic: live on a terminal, elsewhere a line once a minute. */
 function openOutput (sidecar: UdpSidecar, json: boolean): Output {
   const { stdout } = process
   if (json) return { write: out, end () {} }

@@ -11,7 +11,7 @@ export interface TlsFiles {
 }
 
 /**
- * Reads certificates and keys, which may be renewed at any time.
+ * Reads the certificates and keys, which may be renewed at any time.
  * @throws Error naming the flag
  */
 export function readTlsFiles (files: TlsFiles): TlsOptions {
@@ -24,7 +24,7 @@ export function readTlsFiles (files: TlsFiles): TlsOptions {
 }
 
 /**
- * Reads them once, for what is wrong from the beginning.
+ * Reads them once, to report errors at start-up.
  * @throws Error naming the flags
  */
 export function checkTlsFiles (files: TlsFiles): void {
@@ -33,7 +33,7 @@ export function checkTlsFiles (files: TlsFiles): void {
     createSecureContext(tls)
   } catch (error) {
     const flags = Object.keys(tls).map((name) => `--${name}`).join(', ')
-    throw new Error(`${flags} cannot be used, they must be PEM files, the certificate and the key of one pair: ${describeError(error)}`)
+    throw new Error(`${flags} cannot be used: they must be PEM files, with the certificate and key of one pair: ${describeError(error)}`)
   }
 }
 

@@ -1,22 +1,22 @@
 import type { SidecarStats } from '../client/sidecar/sidecar-stats.ts'
 
-/** What has passed between two looks at a sidecar's counters. */
+/** The traffic between two readings of a sidecar's counters. */
 export interface Traffic {
-  /** Milliseconds from the one to the other. */
+  /** Milliseconds between the readings. */
   duration: number
   datagramsIn: number
   datagramsOut: number
   bytesIn: number
   bytesOut: number
   drops: number
-  /** These by reason, without those of which there are none. */
+  /** Drops by reason, without reasons that did not occur. */
   dropsByReason: Array<[reason: string, count: number]>
 }
 
 /**
- * Tells again and again what has passed since the last time.
- * @param interval milliseconds from one time to the next
- * @returns ends it
+ * Reports the traffic since the last time, again and again.
+ * @param interval milliseconds between two reports
+ * @returns a function that stops it
  */
 export function watchTraffic (sidecar: { stats: SidecarStats }, interval: number, tell: (passed: Traffic, stats: SidecarStats) => void): () => void {
   let before = sidecar.stats
@@ -39,7 +39,7 @@ export function watchTraffic (sidecar: { stats: SidecarStats }, interval: number
   return () => clearInterval(timer)
 }
 
-/** The line for a terminal: how much passes now. */
+/** The line for a terminal: the current traffic. */
 export function liveText ({ duration, ...passed }: Traffic, stats: SidecarStats): string {
   const dropped = `${dropsOf(stats)} dropped`
   if (!stats.connected) return `Not connected | ${dropped}`
@@ -48,14 +48,14 @@ export function liveText ({ duration, ...passed }: Traffic, stats: SidecarStats)
   return `In ${rates(passed.bytesIn, passed.datagramsIn)} | out ${rates(passed.bytesOut, passed.datagramsOut)} | ${dropped}`
 }
 
-/** The line for a log; undefined when nothing has passed. */
+/** The line for a log; undefined when there was no traffic. */
 export function trafficText ({ duration, datagramsIn, datagramsOut, bytesIn, bytesOut, drops, dropsByReason }: Traffic): string | undefined {
   if (datagramsIn + datagramsOut + drops === 0) return undefined
   return `In the last ${Math.round(duration / 1000)} s: ${formatBytes(bytesIn)} in (${datagramsIn} datagrams), ` +
     `${formatBytes(bytesOut)} out (${datagramsOut} datagrams), ${drops} dropped${reasonsText(dropsByReason)}`
 }
 
-/** The drop reasons as `sidecar.stats` has them, the most frequent one first. */
+/** The drop reasons, named as in `sidecar.stats`, the most frequent one first. */
 function reasonsText (drops: Traffic['dropsByReason']): string {
   if (drops.length === 0) return ''
   const sorted = [...drops].sort(([, one], [, other]) => other - one)
@@ -78,7 +78,7 @@ function formatBytes (bytes: number): string {
   if (bytes < 999.5) return `${Math.round(bytes)} B`
   let value = bytes / 1000
   let unit = 0
-  // Less would round to 1000.0.
+  // From 999.95 on, it would be shown as 1000.0.
   while (value >= 999.95 && unit < units.length - 1) {
     value /= 1000
     unit++

@@ -15,24 +15,24 @@ import { openTransport } from './transport/transport.ts'
 import { describeFault } from './transport/transport-fault.ts'
 
 /**
- * Opens a tunnel to a relay. With `framings: 'raw'`, the default with `keyless`, it carries bytes and is
- * a plain `Duplex`, half-open unless it is a WebSocket: the caller ends its side. That one has an `error` listener that does nothing, so that an
- * early reset does not end the process; add one to hear of errors.
+ * Opens a tunnel to a relay. With `framings: 'raw'`, the default with `keyless`, it carries bytes and is a plain `Duplex`. Unless
+ * it is a WebSocket, it can be half-open: the caller ends its side. It has an `error` listener that does nothing, so that an
+ * early reset does not end the process. Add your own to learn of errors.
  *
- * With `earlyData` it is there as soon as the request has been written, and takes more to write, with the connection's
- * own backpressure. Whatever goes wrong from then on, a refusal too, destroys it with the error that the promise would
- * have been rejected with otherwise; early data may then have reached the server or not. Reading begins behind the
- * 101, and an `end()` waits for it.
+ * With `earlyData` the promise resolves as soon as the request is written, and the tunnel takes further writes with the
+ * connection's own backpressure. Any failure after that, a refusal too, destroys the tunnel with the error that the promise
+ * would have been rejected with. Early data may have reached the server then. Reading begins after the 101, and `end()` waits
+ * for it.
  *
  * With `httpVersion: 2` the tunnel is a stream of an HTTP/2 connection, which tunnels share. A reset of that stream by the
  * relay destroys the tunnel with FST_RELAY_ABORTED, and `destroy()` resets it with CANCEL.
  *
  * @param url an `http:` or `https:` URL, without user name and password; for `protocol: 'websocket'` also `ws:`, `wss:`
- * @throws FST_RELAY_CLIENT_OPTION an option cannot be used
- * @throws FST_RELAY_CONNECT no answer came: the network, TLS, or no time left; see `cause`
+ * @throws FST_RELAY_CLIENT_OPTION an option is invalid
+ * @throws FST_RELAY_CONNECT no answer came: a network or TLS error, or a timeout; see `cause`
  * @throws FST_RELAY_PROXY the proxy cannot be reached, refuses, or wants credentials
- * @throws FST_RELAY_REFUSED the relay said no; the error is a `RelayRefusedError`
- * @throws FST_RELAY_ANSWER the answer is no relay's, or a proxy removed parts of it
+ * @throws FST_RELAY_REFUSED the relay refused; the error is a `RelayRefusedError`
+ * @throws FST_RELAY_ANSWER the answer does not come from a relay, or a proxy removed parts of it
  * @throws FST_RELAY_HTTP2 with `httpVersion: 2`: the server does not speak HTTP/2, or not its extended CONNECT
  * @throws the reason of `signal`
  */
@@ -44,7 +44,7 @@ export async function connect (url: string | URL, options: ConnectOptions | RawC
   return plan.httpVersion === 2 ? await connectHttp2(plan) : await handshake(plan)
 }
 
-/** Opens a transport, sends the request on it and waits for the answer. Whatever fails destroys the transport. */
+/** Opens a transport, sends the request on it and waits for the answer. Any failure destroys the transport. */
 function handshake (plan: ConnectPlan): Promise<RelayConnection | Duplex> {
   return new Promise((resolve, reject) => {
     const opening = new AbortController()
@@ -83,13 +83,13 @@ function handshake (plan: ConnectPlan): Promise<RelayConnection | Duplex> {
       const request = httpRequest({
         createConnection: () => transport,
         path: plan.path,
-        // Copied, as http wants lists that it may change.
+        // Copied, because http may change the lists.
         headers: Object.fromEntries(Object.entries(plan.headers).map(([name, value]) => [name, typeof value === 'string' ? value : [...value]])),
         setHost: false
       })
       request.on('error', (error) => {
         if (refusal !== undefined) return refusal()
-        // Of a transport that failed at once, http says only that it hung up.
+        // If the transport failed at once, the error of http says only that it hung up.
         const cause = transport.errored ?? error
         const failure = connectError(describeFault(cause, plan, transport), cause)
         fail(isSent ? markCut(failure) : failure)
@@ -99,7 +99,7 @@ function handshake (plan: ConnectPlan): Promise<RelayConnection | Duplex> {
         else refusal = readRefusal(response, response, fail)
       })
       request.on('upgrade', (response, tunnel, head) => {
-        // All in the turn of the answer: what comes next on the tunnel finds its listeners in place.
+        // All in the same turn as the answer, so that the next bytes on the tunnel find its listeners in place.
         try {
           const fault = faultOf101(plan, response.headers)
           if (fault !== undefined) throw errors.FST_RELAY_ANSWER(fault)
@@ -107,7 +107,7 @@ function handshake (plan: ConnectPlan): Promise<RelayConnection | Duplex> {
           const opened = openTunnel(plan, response.headers, tunnel)
           if (opened === tunnel) {
             tunnel.allowHalfOpen = true
-            beginEarly(transport) // if the transport has answered before it was done with the request
+            beginEarly(transport) // the answer may come before the request is finished
             early?.open()
           }
           rememberAddress(transport)
@@ -132,7 +132,7 @@ function handshake (plan: ConnectPlan): Promise<RelayConnection | Duplex> {
   })
 }
 
-/** What keeps a 101 from being the answer to this request. A proxy may have added to `Connection`. */
+/** Why a 101 is not an answer to this request, if it is not. A proxy may have added to `Connection`. */
 function faultOf101 ({ protocol }: ConnectPlan, { upgrade, connection = '' }: IncomingHttpHeaders): string | undefined {
   if (upgrade === undefined) return `a 101 without "Upgrade: ${protocol}"`
   if (upgrade.toLowerCase() !== protocol) return `a 101 with "Upgrade: ${headerText(upgrade)}"`

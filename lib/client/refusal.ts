@@ -7,11 +7,12 @@ import { headerText } from './header-text.ts'
 /** How much of a refusal's body is read, in bytes. */
 const REFUSAL_BODY_LIMIT = 16 * 1024
 
-const MAX_TEXT_LENGTH = 500
-/** Of each part of a message. */
+/** The longest error code that is taken from a body, in characters. */
+const MAX_CODE_LENGTH = 500
+/** The same for each part of an error's message. */
 const MAX_WORDS_LENGTH = 256
 
-/** Who answered: `relay`, or something `between` this side and the relay, which may be gone at the next attempt. */
+/** The source of an answer: the `relay`, or something `between` this side and the relay, which may be gone at the next attempt. */
 export type AnsweredBy = 'relay' | 'between'
 
 /** The handshake was answered with anything but a tunnel. */
@@ -20,25 +21,25 @@ export interface RelayRefusedError extends Error {
   /** The status of the answer. */
   statusCode: number
   /**
-   * `relay` for an answer with a code of this package, or in the JSON form of Fastify's errors; `between` for any other: a
-   * login page, a filter, a proxy whose relay is down. A relay's 426 to a request that asked for an upgrade is
-   * `between` as well: a proxy took the Upgrade header away.
+   * `relay` for an answer with an error code of this package, or in the JSON form of Fastify's errors. `between` for any other:
+   * a login page, a filter, a proxy whose relay is down. A relay's 426 is `between` as well: the request asked for an upgrade,
+   * so a proxy removed the Upgrade header.
    */
   answeredBy: AnsweredBy
-  /** The error code in the answer, such as `FST_RELAY_HUB_FULL`, where it has one. */
+  /** The error code in the answer, such as `FST_RELAY_HUB_FULL`, if there is one. */
   relayCode?: string
-  /** Seconds to wait before the next attempt, where the answer says so. */
+  /** Seconds to wait before the next attempt, if the answer gives them. */
   retryAfter?: number
 }
 
-/** An answer that opened no tunnel. HTTP/2 has no status message. */
+/** An answer that opened no tunnel. Over HTTP/2 it has no status message. */
 interface RefusingAnswer {
   statusCode?: number | undefined
   statusMessage?: string | undefined
   headers: IncomingHttpHeaders
 }
 
-/** Collects the body of a refusal, as far as the limit; the returned function reports what there is so far. */
+/** Collects the body of a refusal up to the limit. The returned function reports it as far as it has come. */
 export function readRefusal (refusal: RefusingAnswer, body: Readable, report: (error: Error) => void): () => void {
   const chunks: Buffer[] = []
   let length = 0
@@ -79,7 +80,7 @@ const answerers: Record<AnsweredBy, string> = { relay: 'The relay', between: 'So
 const LOST_UPGRADE = 'A proxy before the relay took the Upgrade header away, and the relay'
 const RECIPE = '; mend the proxy with its recipe in docs/behind-proxies.md of fastify-spanza-relay'
 
-/** What it may be that answered, judged by what such things usually say. */
+/** A guess at the kind of server that answered, by what such servers usually say. */
 function guessOf (statusCode: number, body: Buffer): string {
   const page = body.toString('latin1')
   if (page.includes('plain HTTP request was sent to HTTPS port')) return ' (the port speaks TLS: use https:)'
@@ -110,7 +111,7 @@ const guesses = new Map([
 interface ErrorBody {
   code?: string
   message?: string
-  /** Whether it is in a form that the relay, or the app around it, writes. */
+  /** Whether the relay, or the app around it, writes bodies of this form. */
   isRelays: boolean
 }
 
@@ -120,9 +121,9 @@ function readBody (body: Buffer): ErrorBody {
   try {
     value = JSON.parse(body.toString('utf8', 0, REFUSAL_BODY_LIMIT))
   } catch {
-    return { isRelays: false } // a proxy's page, most likely: the status has to do
+    return { isRelays: false } // most likely a proxy's page: only the status can be used
   }
-  const code = typeof value?.code === 'string' ? printable(value.code, MAX_TEXT_LENGTH) : undefined
+  const code = typeof value?.code === 'string' ? printable(value.code, MAX_CODE_LENGTH) : undefined
   const message = typeof value?.message === 'string' ? value.message : undefined
   const isFastifys = typeof value?.statusCode === 'number' && typeof value.error === 'string' && message !== undefined
   return {

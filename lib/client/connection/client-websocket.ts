@@ -16,18 +16,18 @@ import type { ConnectionEnd } from './connection-end.ts'
 import type { ConnectionFraming, ConnectionSink } from './connection-framing.ts'
 
 /**
- * A client's side of a WebSocket (RFC 6455) whose handshake is done. What comes in is read by ws; datagrams going out are
- * framed here, so that those of one turn of the event loop leave in one write.
+ * The client's side of a WebSocket (RFC 6455) whose handshake is done. ws reads incoming frames. Outgoing datagrams are framed
+ * here, so that those of one turn of the event loop leave in one write.
  */
 
 const MASKED = 0x80
 const MASK_LENGTH = 4
 const MAX_HEADER_LENGTH = 4 + MASK_LENGTH
 
-/** How long the other side's Close frame is waited for at the end of a stream, in milliseconds. */
+/** How long to wait for the other side's Close frame at the end of a stream, in milliseconds. */
 const CLOSE_TIMEOUT_MS = 60_000
 
-// Masks must not be predictable (section 10.3); taken from the system a few thousand at a time.
+// Masks must not be predictable (section 10.3). They are taken from the system 2048 at a time.
 const masks = Buffer.alloc(8192)
 let nextMask = masks.length
 
@@ -83,7 +83,7 @@ class WebSocketDecoder implements Decoder {
 
   push (chunk: Buffer): ReturnType<Decoder['push']> {
     this.#receiver.write(chunk)
-    // Node notes the error at once, and emits it later.
+    // Node sets `errored` at once, and emits the error later.
     const { errored } = this.#receiver
     if (errored !== null) this.#fault ??= { reason: 'protocol-error', text: errored.message }
     return this.#fault
@@ -94,9 +94,9 @@ class WebSocketDecoder implements Decoder {
   }
 }
 
-/** What the code of a Close frame says; the relay's codes are in docs/websockets.md. */
+/** The reason for each code of a Close frame; docs/websockets.md lists the relay's codes. */
 const reasonsByCode = new Map<number, CloseReason>([
-  // `unstamped` has the same code, and no meaning here.
+  // `unstamped` has the same code as `protocol-error`, and no meaning for WebSockets.
   ...Object.entries(closeReasons).map(([name, { webSocket }]) => [webSocket, name as CloseReason] as const),
   [1002, 'protocol-error'], [1003, 'protocol-error'], [1007, 'protocol-error'], [1009, 'protocol-error']
 ])
@@ -110,7 +110,7 @@ function endOf (code: number, text: string): ConnectionEnd {
   return { reason, text, retry: closeReasons[reason].retry, code }
 }
 
-/** Masks a payload, as every frame of a client must be (section 5.3); returns the offset behind it. */
+/** Masks a payload, as a client must (section 5.3); returns the offset behind it. */
 function writeMasked (target: Buffer, offset: number, source: Buffer, start: number, end: number): number {
   if (nextMask === masks.length) {
     randomFillSync(masks)

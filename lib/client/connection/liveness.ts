@@ -1,12 +1,14 @@
 import { watchNetwork } from './network-watch.ts'
 
-/** Something was sent and nothing came back for this long: ask the other side. In milliseconds, as all of these. */
+/** The relay's counterpart is lib/hub/keepalive.ts. All times here are in milliseconds. */
+
+/** Something was sent and nothing came back for this long: ask the other side. */
 const QUIET_MS = 2000
-/** How long the answer may take, beyond the time for what is under way. */
+/** How long the answer may take, beyond the time that unanswered bytes need to leave. */
 const PONG_TIMEOUT_MS = 3000
-/** How long it may take after a suspension: most connections have not survived that. */
+/** How long it may take after a suspension, which most connections do not survive. */
 const RESUMED_PONG_TIMEOUT_MS = 2000
-/** What is under way is taken to leave at 1 Mbit/s, in bytes a millisecond, and for at most so long. */
+/** Unanswered bytes are assumed to leave at 1 Mbit/s, in bytes per millisecond, and within at most `SLOW_PATH_MS`. */
 const SLOW_PATH = 125
 const SLOW_PATH_MS = 10_000
 
@@ -16,8 +18,8 @@ export interface LivenessOptions {
   /** Time without `heard()` after which `onDead` is called, once, in milliseconds. */
   timeout: number
   /**
-   * Whether the other side answers what `ask` sends. If it does, it is asked as well when something has been sent and
-   * nothing comes back for 2 s, and an answer that does not come counts as death.
+   * Whether the other side answers what `ask` sends. If so, it is also asked when something was sent and nothing came back
+   * for 2 s, and a missing answer means that the tunnel is dead.
    */
   isAnswered: boolean
   /** Sends a keepalive. */
@@ -26,9 +28,10 @@ export interface LivenessOptions {
   onDead: (text?: string) => void
 }
 
+/** Keepalives are spread by this part of the interval. */
 const KEEPALIVE_SPREAD = 0.1
 
-/** Watches one tunnel: when it needs a keepalive, and when it counts as dead. Its timers keep no process alive. */
+/** Watches one tunnel: when it needs a keepalive, and when it counts as dead. Its timers do not keep the process alive. */
 export class Liveness {
   readonly #options: LivenessOptions
   readonly #unwatch: () => void
@@ -37,13 +40,13 @@ export class Liveness {
   #interval: number
   #timer: NodeJS.Timeout
   #lastLook: NodeJS.Immediate | undefined
-  /** When the first of the bytes was sent behind which nothing has come, and how many they are. */
+  /** Bytes were sent and nothing has come since: when the first of them was sent, and how many they are. */
   #unansweredSince: number | undefined
   #unansweredBytes = 0
-  /** Until when something must come, and how long that is from the question. */
+  /** When something must have come, and how long after the question that is. */
   #deadline = Infinity
   #patience = 0
-  /** Only the answer counts, as other bytes may have waited in the system's buffer. */
+  /** Only the answer counts: other bytes may have waited in the receive buffer. */
   #needsAnswer = false
 
   constructor (options: LivenessOptions) {
@@ -62,7 +65,7 @@ export class Liveness {
     this.received()
   }
 
-  /** Something has come that shows the path to be whole, but puts off no keepalive and no timeout. */
+  /** Something has come that proves the path works. It delays neither the keepalive nor the timeout. */
   received (): void {
     this.#unansweredSince = undefined
     this.#unansweredBytes = 0
@@ -81,19 +84,19 @@ export class Liveness {
     this.#unansweredBytes += bytes
   }
 
-  /** A blocked tunnel takes bytes again, so that those before them have left. */
+  /** A blocked tunnel takes bytes again, so the earlier ones have left. */
   unblocked (): void {
     if (this.#needsAnswer) return
     this.#unansweredSince = undefined
     this.#deadline = Infinity
   }
 
-  /** Something has happened that makes a keepalive needless for another interval. */
+  /** No keepalive is needed for another interval. */
   active (): void {
     this.#active = performance.now()
   }
 
-  /** For how many milliseconds nothing has passed, neither there nor back. */
+  /** How long nothing has passed in either direction. */
   get silence (): number {
     return performance.now() - Math.max(this.#heard, this.#active, this.#unansweredSince ?? -Infinity)
   }
@@ -104,7 +107,7 @@ export class Liveness {
     this.#unwatch()
   }
 
-  // One timer for all, set anew only when it fires: noting a time is all that a datagram costs.
+  // One timer for everything, set again only when it fires: a datagram costs no more than noting the time.
   #arm (): NodeJS.Timeout {
     const next = Math.min(this.#heard + this.#options.timeout, this.#active + this.#interval, this.#deadline)
     return setTimeout(() => this.#check(), Math.max(1, Math.ceil(next - performance.now()))).unref()
@@ -113,7 +116,7 @@ export class Liveness {
   #check (): void {
     const now = performance.now()
     if (this.#isDead(now)) {
-      // This process may have been too busy to read: what is there is read first.
+      // This process may have been too busy to read. Read what has arrived first.
       this.#lastLook = setImmediate(() => this.#giveUpOrGoOn())
       return
     }
@@ -142,11 +145,11 @@ export class Liveness {
   #suspended (ms: number): void {
     const now = performance.now()
     if (!this.#options.isAnswered) {
-      // The other side has waited as long, and has given up.
+      // The other side has waited just as long, and has given up.
       if (ms >= this.#options.timeout) this.#heard = -Infinity
       else this.#ask(now)
     } else {
-      // What may be left to read was sent before.
+      // Bytes still to be read were sent before the suspension.
       this.#heard = now
       this.#needsAnswer = true
       this.#askWithin(now, RESUMED_PONG_TIMEOUT_MS)

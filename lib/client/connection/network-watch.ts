@@ -3,18 +3,18 @@ import os from 'node:os'
 import type { Duplex } from 'node:stream'
 import { isLoopback } from '../../util/host-port.ts'
 
-/** How often clocks and addresses are looked at, in milliseconds. `os.networkInterfaces()` takes 20 to 60 µs. */
+/** How often clocks and addresses are read, in milliseconds. `os.networkInterfaces()` takes 20 to 60 µs. */
 export const TICK_MS = 1000
 /** A tick that comes this late, by either clock, means that the process or the machine was suspended. */
 const SUSPENDED_MS = 3000
 
-/** Told what the watch sees; all in the watch's own timer. */
+/** Called from the watch's own timer. */
 export interface NetworkWatcher {
   /** Once a second. */
   tick?: () => void
-  /** The process or the machine stood still for about so many milliseconds. */
+  /** The process or the machine was suspended for about so many milliseconds. */
   suspended?: (ms: number) => void
-  /** This machine's addresses are not the same as before. */
+  /** This machine's addresses have changed. */
   changed?: (change: AddressChange) => void
 }
 
@@ -31,7 +31,7 @@ let wall = 0
 
 /**
  * Watches this machine's addresses and clocks until the returned function is called. All watchers share one timer, which
- * keeps no process alive.
+ * does not keep the process alive.
  */
 export function watchNetwork (watcher: NetworkWatcher): () => void {
   watchers.add(watcher)
@@ -48,9 +48,9 @@ export function watchNetwork (watcher: NetworkWatcher): () => void {
 }
 
 /**
- * Watches whether this machine still has the local address of a transport; `onGone` is called at most once. Does nothing
- * for what is no socket, and for addresses that no interface lists: loopback ones, and those of an address range that
- * routing makes local.
+ * Watches whether this machine still has the local address of a transport; `onGone` is called at most once. It does nothing
+ * for a transport that is not a socket, for loopback addresses, and for addresses that no interface lists, such as those of
+ * a range that routing makes local.
  */
 export function watchAddress (transport: Duplex, onGone: (text: string) => void): () => void {
   const address = transport instanceof Socket ? transport.localAddress?.replace(/^::ffff:(?=\d+\.)|%.*$/g, '') : undefined
@@ -73,7 +73,7 @@ function tick (): void {
   tell((watcher) => watcher.tick?.())
 }
 
-/** How much later than due this call is. Linux and macOS stop the monotonic clock while the machine sleeps, so both are read. */
+/** How late this call is, in milliseconds. Linux and macOS stop the monotonic clock while the machine sleeps, so both clocks are read. */
 function readClocks (): number {
   const [monotonicBefore, wallBefore] = [monotonic, wall]
   monotonic = performance.now()
@@ -95,11 +95,11 @@ function tell (about: (watcher: NetworkWatcher) => void): void {
   }
 }
 
-/** Those of interfaces that are up; libuv leaves out the others. */
+/** The addresses of interfaces that are up; libuv leaves out the others. */
 function readAddresses (): Set<string> {
   try {
     return new Set(Object.values(os.networkInterfaces()).flatMap((list) => list ?? []).map(({ address }) => address))
   } catch {
-    return addresses // Android forbids it: nothing ever changes then
+    return addresses // Android forbids reading them, so they never change there
   }
 }

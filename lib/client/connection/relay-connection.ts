@@ -17,25 +17,25 @@ import { Liveness } from './liveness.ts'
 import { watchAddress } from './network-watch.ts'
 import { Sender } from './sender.ts'
 
-/** A relay sends one in 5 s at most. What another one sends beyond that must not fill a terminal. */
+/** Our relay sends at most one notice in 5 s. Another relay must not fill the terminal with more. */
 const NOTICES_PER_SECOND = 0.2
 const NOTICES_AT_ONCE = 5
 
-/** What the relay tells about WireGuard's handshakes. */
+/** A notice of the relay about WireGuard's handshakes. */
 export interface ConnectionNotice {
   code: number
-  /** What the code means; undefined for one that this version does not know. */
+  /** The name of the code; undefined for a code that this version does not know. */
   name: NoticeName | undefined
-  /** The relay's words, for people: at most 512 bytes, without control characters. Show them as what the relay says. */
+  /** The relay's text for people: at most 512 bytes, without control characters. Show it as a quotation of the relay. */
   text: string
 }
 
 export interface RelayConnectionEvents {
-  /** One datagram. It is a view of received memory that nothing else uses; keep a copy if it is kept for long. */
+  /** One datagram: a view of received memory that nothing else uses. Copy it if you keep it for long. */
   message: [datagram: Buffer]
-  /** The relay asks to connect anew after so many milliseconds. */
+  /** The relay asks for a new connection after so many milliseconds. */
   draining: [afterMs: number]
-  /** The relay tells something about WireGuard's handshakes. At most 5 at once, and one in 5 s: more are ignored. */
+  /** A notice of the relay about WireGuard's handshakes. At most 5 at once, then one in 5 s; more are ignored. */
   notice: [notice: ConnectionNotice]
   /** The connection has ended; exactly once. */
   close: [end: ConnectionEnd]
@@ -50,8 +50,8 @@ export interface RelayConnectionSettings {
 }
 
 /**
- * A tunnel of datagrams to a relay, made by `connect`. What the relay sends is read from the turn of the event
- * loop after `connect` has resolved, so listeners added right then miss nothing.
+ * A tunnel of datagrams to a relay, made by `connect`. Reading begins in the turn of the event loop after `connect` has
+ * resolved, so listeners that are added right away miss nothing.
  */
 export class RelayConnection extends EventEmitter<RelayConnectionEvents> {
   /** How datagrams travel on this connection. */
@@ -65,8 +65,8 @@ export class RelayConnection extends EventEmitter<RelayConnectionEvents> {
   readonly #liveness: Liveness
   readonly #unwatch: () => void
   /**
-   * Memory read by a socket is ours alone, and so are the parts of it that Node gives to the streams of HTTP/2; a stream
-   * that someone else made may pass on shared memory.
+   * Whether received chunks are ours alone. Those of a socket are, and so are the parts of them that Node gives to streams of
+   * HTTP/2. A stream from `createConnection` may pass on shared memory.
    */
   readonly #ownsChunks: boolean
   readonly #stats = noConnectionStats()
@@ -99,7 +99,7 @@ export class RelayConnection extends EventEmitter<RelayConnectionEvents> {
       }
     })
     this.#liveness = liveness
-    // That of an HTTP/2 connection is its session's affair.
+    // Does nothing for a stream of HTTP/2: its session watches the address.
     this.#unwatch = watchAddress(tunnel, (text) => this.#abandon(text))
     this.#sender = new Sender(tunnel, framing, {
       onSent: (bytes) => {
@@ -107,7 +107,8 @@ export class RelayConnection extends EventEmitter<RelayConnectionEvents> {
         this.#stats.bytesOut += bytes
       },
       onOverflow: (count) => { this.#stats.drops['queue-full'] += count },
-      // A ping asks for a sign of life, so it is due when none has come; a len16 keepalive only gives one.
+      // A ping asks for a sign of life, so it is due when nothing was received. A len16 keepalive gives one, so it is due when
+      // nothing was sent.
       onWrite: (bytes) => {
         liveness.sent(bytes)
         if (!framing.isKeepaliveAnswered) liveness.active()
@@ -123,14 +124,14 @@ export class RelayConnection extends EventEmitter<RelayConnectionEvents> {
     setImmediate(() => tunnel.on('data', (chunk: Buffer) => this.#receive(chunk)))
   }
 
-  /** Whether nothing can be sent any more: `close` has been emitted, or soon will be. */
+  /** True when nothing can be sent any more: `close` has been emitted, or will be soon. */
   get closed (): boolean {
     return this.#end !== undefined
   }
 
   /**
-   * For how many milliseconds nothing had passed, there or back, when the other side or something in between cut the
-   * connection; undefined if nobody did.
+   * How long nothing had passed in either direction when the relay, or something on the path, cut the connection, in
+   * milliseconds; undefined if it was not cut.
    */
   get cutAfterSilence (): number | undefined {
     return this.#cutAfter
@@ -142,10 +143,10 @@ export class RelayConnection extends EventEmitter<RelayConnectionEvents> {
   }
 
   /**
-   * Sends a datagram of 1 to `maxPacketSize` bytes, which is copied: the buffer can be used again. Those sent
-   * in one turn of the event loop leave together.
-   * @returns false if it was dropped, which `stats.drops` counts by reason
-   * @throws TypeError when it is no Uint8Array
+   * Sends a datagram of 1 to `maxPacketSize` bytes. It is copied, so the buffer can be used again. Datagrams sent in one turn
+   * of the event loop leave together.
+   * @returns false if it was dropped; `stats.drops` counts that by reason
+   * @throws TypeError when it is not a Uint8Array
    */
   send (datagram: Uint8Array): boolean {
     if (!(datagram instanceof Uint8Array)) throw new TypeError(`A datagram must be a Uint8Array, not ${typeof datagram}`)
@@ -155,7 +156,7 @@ export class RelayConnection extends EventEmitter<RelayConnectionEvents> {
     return this.#sender.send(Buffer.from(datagram.buffer, datagram.byteOffset, datagram.length))
   }
 
-  /** Sends what is staged and ends the connection; `close` follows, within about 1 s whatever the relay does. */
+  /** Sends staged datagrams and ends the connection. `close` follows within about 1 s, whatever the relay does. */
   close (): void {
     this.#finish({ reason: 'closed', text: '', retry: false }, this.#framing.ending?.())
   }
@@ -193,7 +194,7 @@ export class RelayConnection extends EventEmitter<RelayConnectionEvents> {
   }
 
   #takePong (payload: Buffer): void {
-    // A frame's payload are its last bytes.
+    // The payload is the end of the frame.
     if (this.#lastPing.length > 0 && payload.equals(this.#lastPing.subarray(-payload.length))) this.#liveness.answered()
   }
 
@@ -211,13 +212,13 @@ export class RelayConnection extends EventEmitter<RelayConnectionEvents> {
     if (notice !== undefined) this.emit('notice', { code: notice.code, name: noticeNameOf(notice.code), text: notice.text })
   }
 
-  /** Ends the connection for a reason of this side, and tells the relay where the framing can. */
+  /** Ends the connection for a reason of this side, and tells the relay if the framing can. */
   #fail (reason: CloseReason, text: string): void {
     const { code, retry } = closeReasons[reason]
     this.#finish({ reason, text, retry, code }, this.#framing.closing(code, text))
   }
 
-  /** Ends a connection on which nothing can be said any more. */
+  /** Ends a connection that can carry no last words. */
   #abandon (text: string): void {
     this.#finish({ reason: 'lost', text, retry: true })
     this.#tunnel.destroy()
@@ -232,7 +233,7 @@ export class RelayConnection extends EventEmitter<RelayConnectionEvents> {
     endAndLinger(this.#tunnel, finalBytes)
   }
 
-  /** Ends a connection that the other side has cut, or something in between. */
+  /** Ends a connection that the relay, or something on the path, has cut. */
   #cut (text: string): void {
     if (this.#end === undefined) this.#cutAfter = this.#liveness.silence
     this.#finish({ reason: 'lost', text, retry: true })
@@ -240,7 +241,7 @@ export class RelayConnection extends EventEmitter<RelayConnectionEvents> {
 
   #closed (): void {
     this.#cut(this.#error === undefined ? 'the connection was cut' : describeError(this.#error))
-    // Not sooner than reading begins: whoever has just been given this connection must be able to hear it.
+    // Not before reading begins, so that a caller who has just received this connection can add a listener.
     setImmediate(() => this.emit('close', this.#end!))
   }
 

@@ -6,31 +6,31 @@ import { classify, isHandshake } from '../../framing/wireguard.ts'
 /** What waits for a relay whose connection is blocked, at most. The relay's own is in lib/hub/packet/send-queue.ts. */
 const CAPACITY: WaitCapacity = { datagrams: 512, bytes: 256 * 1024 }
 
-/** Memory is taken in pieces of this size; what is staged is written at the latest when a piece is full. */
+/** Memory is allocated in slabs of this size. Staged bytes are written at the latest when a slab is full. */
 const SLAB_BYTES = 64 * 1024
-/** Staged bytes that are written at once rather than at the end of the turn. */
+/** This many staged bytes are written at once, without waiting for the end of the turn. */
 const WRITE_BYTES = 32 * 1024
 
 export interface SenderOptions {
   /** A datagram has been framed. */
   onSent: (bytes: number) => void
-  /** So many datagrams were dropped because the socket stays blocked. */
+  /** This many datagrams were dropped because the socket stays blocked. */
   onOverflow: (count: number) => void
   /** Bytes have been handed to the tunnel. */
   onWrite: (bytes: number) => void
 }
 
 /**
- * Writes datagrams to a tunnel. Those of one turn of the event loop leave in as few writes as possible; while
- * the tunnel is blocked they wait in a bounded queue.
+ * Writes datagrams to a tunnel. Datagrams of one turn of the event loop leave in as few writes as possible. While the
+ * tunnel is blocked, they wait in a bounded queue.
  */
 export class Sender {
   readonly #tunnel: Duplex
   readonly #framing: Encoding
   readonly #options: SenderOptions
   readonly #queue = new WaitQueue(CAPACITY)
-  // slab[#start..#end) is staged. What lies before #start belongs to the tunnel, which may still hold it, and is
-  // never written to again.
+  // slab[#start..#end) is staged. The bytes before #start belong to the tunnel, which may still hold them: they are never
+  // written to again.
   #slab = Buffer.alloc(0)
   #start = 0
   #end = 0
@@ -55,24 +55,24 @@ export class Sender {
     const isUrgent = isHandshake(classify(copy, 0, copy.length))
     const dropped = this.#queue.add(copy, [copy.length], isUrgent)
     if (dropped > 0) this.#options.onOverflow(dropped)
-    // New data is the first to go where there is no other.
+    // If the queue holds no data now, it dropped the new datagram.
     return isUrgent || !this.#queue.hasNoData
   }
 
-  /** Answers a ping. Only the latest answer is owed, so that pings cannot fill the memory. */
+  /** Answers a ping. Only the latest answer is kept, so pings cannot fill the memory. */
   pong (frame: Buffer): void {
     this.#owedPong = frame
     this.#schedule()
   }
 
-  /** Sends a keepalive, unless there are bytes under way already that the tunnel does not take. */
+  /** Sends a keepalive, unless the tunnel is blocked: then bytes are waiting to be sent anyway. */
   keepalive (frame: Buffer): void {
     if (this.#blocked) return
     this.#stageBytes(frame)
     this.#schedule()
   }
 
-  /** Writes what is staged, for the last time; returns how many queued datagrams are lost by that. */
+  /** Writes staged bytes for the last time; returns how many queued datagrams are lost. */
   finish (): number {
     clearImmediate(this.#flush)
     this.#write()

@@ -1,7 +1,7 @@
 import { isIP } from 'node:net'
 import ipaddr from 'ipaddr.js'
 
-/** What a proxy would be asked for. */
+/** The destination that a proxy would connect to. */
 export interface Destination {
   secure: boolean
   /** A name, or an address without brackets. */

@@ -8,7 +8,7 @@ export interface ProxyPlan {
   /** A name, or an address without brackets. */
   readonly hostname: string
   readonly port: number
-  /** What `Proxy-Authorization` says. */
+  /** The value of `Proxy-Authorization`. */
   readonly authorization: string | undefined
   /** Its URL without credentials, for messages. */
   readonly name: string
@@ -22,7 +22,7 @@ const EXPECTED = "an http: or https: URL, 'env' or false"
  */
 export function checkProxy ({ proxy, createConnection }: TransportOptions, destination: Destination): ProxyPlan | undefined {
   if (proxy === undefined || proxy === false) return
-  // The value is never shown as it is: it may hold a password.
+  // The value is never shown: it may hold a password.
   if (createConnection !== undefined) throw clientOptionError('proxy', 'absent with createConnection, which connects itself', 'given')
   if (proxy === 'env') {
     const found = proxyFromEnvironment(destination, process.env)
@@ -33,7 +33,7 @@ export function checkProxy ({ proxy, createConnection }: TransportOptions, desti
 }
 
 function parseProxy (value: string, option: string, expected: string): ProxyPlan {
-  // As with curl, a proxy without a scheme is one that is spoken to without TLS.
+  // As with curl, a proxy without a scheme is an http: proxy.
   const text = value.includes('://') ? value : `http://${value}`
   let url
   try {

@@ -1,23 +1,23 @@
 /** The shortest and the longest wait before a new attempt, in milliseconds. */
 export const BACKOFF_MIN_MS = 250
 export const BACKOFF_MAX_MS = 16_000
-/** The longest wait while this machine has no network: an attempt then reaches nobody. */
+/** The longest wait while this machine has no network: an attempt then reaches no relay and costs it nothing. */
 export const NO_NETWORK_MAX_MS = 1000
-/** The part of an outage that the next wait is at most longer by. */
+/** While the relay is down, the wait grows by this part of the outage. */
 const OUTAGE_PART = 0.1
 
 /**
  * Why another attempt is needed:
- * - `no-network`: nothing left this machine, or no name could be looked up
- * - `down`: the connection was cut, or nothing is there that takes tunnels at the moment; an attempt costs little
- * - `refusing`: the relay is there, and has to do with each attempt
+ * - `no-network`: nothing left this machine, or the name could not be looked up
+ * - `down`: the connection was cut, or no relay takes tunnels at the moment; an attempt costs little
+ * - `refusing`: the relay is up, and each attempt costs it work
  */
 export type RetryKind = 'no-network' | 'down' | 'refusing'
 
 /**
- * How long to wait before a new attempt: a random time between half of a limit and the limit. While the relay refuses, the
- * limit doubles from 0.5 s to 16 s. While it is down, it is 0.5 s and a tenth of the outage, so that a relay
- * that was away for 20 s has its clients back within 2.5 s. Without a network it is 1 s.
+ * The wait before a new attempt: a random time between half of a limit and the limit. While the relay refuses, the limit
+ * doubles from 0.5 s to 16 s. While it is down, the limit is 0.5 s and a tenth of the outage, so after an outage of 20 s all
+ * clients are back within 2.5 s. Without a network the limit is 1 s.
  */
 export class Backoff {
   #limit = BACKOFF_MIN_MS * 2
@@ -25,7 +25,7 @@ export class Backoff {
 
   /**
    * The next wait in milliseconds.
-   * @param taken how long the failed attempt took: while the relay is down, that is part of the wait
+   * @param taken how long the failed attempt took, in milliseconds: while the relay is down, it counts as part of the wait
    */
   next (kind: RetryKind = 'refusing', taken = 0): number {
     const now = performance.now()
@@ -40,7 +40,7 @@ export class Backoff {
     return wait
   }
 
-  /** Begins again with the shortest wait. */
+  /** Starts again with the shortest wait. */
   reset (): void {
     this.#limit = BACKOFF_MIN_MS * 2
     this.#since = undefined

@@ -9,14 +9,14 @@ interface Waiting {
 }
 
 /**
- * Keeps what WireGuard sends while there is no connection, so that a moment's outage loses little: the newest
- * 64 datagrams, none longer than 2 s, and of handshake initiations only the newest.
+ * Keeps datagrams while there is no connection, so that a short outage loses little: the newest 64, each for at most 2 s. Of
+ * handshake initiations it keeps only the newest.
  */
 export class Bridge {
   readonly #onDrop: (count: number) => void
   #waiting: Waiting[] = []
 
-  /** @param onDrop told how many datagrams were given up */
+  /** @param onDrop called with the number of datagrams that were dropped */
   constructor (onDrop: (count: number) => void) {
     this.#onDrop = onDrop
   }
@@ -32,7 +32,7 @@ export class Bridge {
     }
   }
 
-  /** Gives out what is still worth sending, the oldest first. */
+  /** Returns and forgets the datagrams that are not too old, the oldest first. */
   take (): Buffer[] {
     const now = performance.now()
     this.#keep(({ since }) => now - since < MAX_BRIDGED_MS)
@@ -41,7 +41,7 @@ export class Bridge {
     return datagrams
   }
 
-  /** Gives up everything. */
+  /** Drops everything. */
   clear (): void {
     this.#keep(() => false)
   }

@@ -3,12 +3,12 @@ import { wasCut } from '../connect-error.ts'
 import type { ClientProtocol } from '../options/connect-options.ts'
 import type { RelayRefusedError } from '../refusal.ts'
 
-/** What a sidecar can be told to speak: `auto` is `spanza`, and a WebSocket where nothing else is let through. */
+/** The protocols of a sidecar: `auto` is `spanza`, and a WebSocket where the path lets nothing else through. */
 export type SidecarProtocol = ClientProtocol | 'auto'
 
-/** For how long WebSockets are taken for the only way, in milliseconds: then `spanza` is tried first again. */
+/** How long a WebSocket that worked is tried first, in milliseconds. After that, `spanza` is tried first again. */
 const REMEMBER_MS = 60 * 60 * 1000
-/** What a proxy answers that does not pass an upgrade on, and the server behind it that gets a request without one. */
+/** Statuses of a proxy that does not pass an upgrade on, and of a server behind it that gets the request without one. */
 const LOST_UPGRADE_STATUSES = [400, 403, 404, 405, 426, 501, 502]
 
 /** Chooses the protocol of each attempt, and remembers what worked. */
@@ -21,9 +21,9 @@ export class ProtocolChoice {
   }
 
   /**
-   * Makes one attempt, or under `auto` two if it takes two.
-   * @param onFallback told why it is a WebSocket, when one has just been opened
-   * @throws what the attempt threw; of two, what tells more
+   * Makes one attempt, or under `auto` a second one if needed.
+   * @param onFallback called when a WebSocket has been opened, with the error that made it necessary
+   * @throws the error of the attempt; of two, the more telling one
    */
   async connect<T> (attempt: (protocol: ClientProtocol) => Promise<T>, onFallback: (error: Error) => void): Promise<T> {
     if (this.#protocol !== 'auto') return await attempt(this.#protocol)
@@ -31,7 +31,7 @@ export class ProtocolChoice {
       try {
         return await attempt('websocket')
       } catch (error) {
-        // It may be another network by now.
+        // The network may have changed.
         this.#webSocketUntil = 0
         throw error
       }
@@ -48,7 +48,7 @@ export class ProtocolChoice {
   }
 }
 
-/** Whether something in between may not have let the upgrade through. */
+/** Whether something on the path may have blocked the upgrade. */
 function hasLostUpgrade (error: Error): boolean {
   if (error instanceof errors.FST_RELAY_ANSWER) return true
   if (error instanceof errors.FST_RELAY_CONNECT) return wasCut(error)

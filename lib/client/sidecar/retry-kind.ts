@@ -3,11 +3,11 @@ import type { RetryKind } from './backoff.ts'
 import type { RelayRefusedError } from '../refusal.ts'
 import type { SidecarEndReason } from './sidecar-stats.ts'
 
-/** What the system says when nothing can leave this machine, or its resolver cannot be reached. */
+/** The system's errors when nothing can leave this machine, or its resolver cannot be reached. */
 const NO_NETWORK = ['ENETUNREACH', 'EHOSTUNREACH', 'ENETDOWN', 'EHOSTDOWN', 'EADDRNOTAVAIL', 'EINVAL', 'EAI_AGAIN']
-/** What a proxy answers while there is no relay behind it. */
+/** Statuses of a proxy while there is no relay behind it. */
 const DOWN_STATUSES = [502, 503, 504]
-/** Which of the waits fits each end of a connection: `down` where the relay, or the way to it, has to come back first. */
+/** The kind of wait after each end of a connection: `down` where the relay, or the path to it, has to come back first. */
 const kindsOfEnds: Record<SidecarEndReason, RetryKind> = {
   'protocol-error': 'refusing',
   unstamped: 'refusing',
@@ -24,7 +24,7 @@ const kindsOfEnds: Record<SidecarEndReason, RetryKind> = {
   drained: 'refusing'
 }
 
-/** Which of the waits fits a failed attempt. */
+/** The kind of wait after a failed attempt. */
 export function kindOfFailure (error: Error): RetryKind {
   if (error instanceof errors.FST_RELAY_REFUSED) {
     const { statusCode, relayCode, retryAfter } = error as unknown as RelayRefusedError
@@ -38,12 +38,12 @@ export function kindOfFailure (error: Error): RetryKind {
   return codes.every((code) => NO_NETWORK.includes(code)) ? 'no-network' : 'down'
 }
 
-/** Which of the waits fits the end of a connection. */
+/** The kind of wait after the end of a connection. */
 export function kindOfEnd (reason: SidecarEndReason): RetryKind {
   return kindsOfEnds[reason]
 }
 
-/** One for each address that was tried. */
+/** One code for each address that was tried. */
 function codesOf (cause: unknown): string[] {
   if (cause instanceof AggregateError) return cause.errors.flatMap(codesOf)
   const { code } = (cause ?? {}) as NodeJS.ErrnoException

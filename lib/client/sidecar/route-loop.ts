@@ -4,7 +4,7 @@ import { lookup } from 'node:dns/promises'
 import { access, readFile } from 'node:fs/promises'
 import { networkInterfaces } from 'node:os'
 
-/** An interface of WireGuard's that the route to the relay leads into. */
+/** A WireGuard interface that the route to the relay leads into. */
 export interface LoopInfo {
   /** Its name, such as `wg0`. */
   interface: string
@@ -12,7 +12,7 @@ export interface LoopInfo {
   address: string
 }
 
-/** A host and a port that a connection is made to, and from which address. */
+/** The host and port that a connection goes to, and the address it comes from. */
 export interface RouteEnds {
   hostname: string
   port: number
@@ -20,8 +20,8 @@ export interface RouteEnds {
 }
 
 /**
- * The WireGuard interface that the system's route to a host leads into, if it does. Nothing is sent: connecting a UDP
- * socket makes the system choose a source address, which belongs to the interface.
+ * The WireGuard interface that the system's route to a host leads into, if there is one. It sends nothing: connecting a UDP
+ * socket makes the system choose a source address, which tells the interface.
  */
 export async function findRouteLoop (ends: RouteEnds): Promise<LoopInfo | undefined> {
   const found = await lookup(ends.hostname, { all: true }).catch(() => [])
@@ -54,7 +54,7 @@ function interfaceOf (address: string): string | undefined {
   return Object.entries(networkInterfaces()).find(([, addresses]) => addresses?.some((each) => each.address === address))?.[0]
 }
 
-/** In the kernel, or one of the programs that speak its protocol, which leave a socket under the interface's name. */
+/** Whether it is one of the kernel's, or of a userspace program: those create a socket with the interface's name. */
 async function isWireGuard (name: string): Promise<boolean> {
   const event = await readFile(`/sys/class/net/${name}/uevent`, 'utf8').catch(() => '')
   if (/^DEVTYPE=wireguard$/m.test(event)) return true

@@ -1,18 +1,18 @@
-/** How many cuts in a row tell of a rule. */
+/** This many cuts in a row, after about the same silence, show a timeout on the path. */
 const CUTS = 3
-/** Silence below this says nothing, in milliseconds. */
+/** Shorter silences prove nothing, in milliseconds. */
 const MIN_SILENCE_MS = 3000
-/** How far apart the silences before such cuts may be: a tenth, or so many milliseconds. */
+/** How much the silences may differ: by a tenth, or by `SILENCE_SPREAD_MS` milliseconds if that is more. */
 const SILENCE_SPREAD = 0.1
 const SILENCE_SPREAD_MS = 1000
 
-/** Finds out that something on the way cuts connections on which nothing passes for some time. */
+/** Detects that something on the path cuts idle connections. */
 export class SilentCuts {
   #silences: number[] = []
 
   /**
-   * Notes that a connection was cut after so many milliseconds in which nothing passed.
-   * @returns that silence, in milliseconds, if the last three connections were cut after the same one
+   * Notes that a connection was cut after this many milliseconds without traffic.
+   * @returns that time, in milliseconds, if the last three connections were cut after about the same one
    */
   note (silence: number): number | undefined {
     this.#silences = [...this.#silences, silence].slice(-CUTS)
@@ -22,7 +22,7 @@ export class SilentCuts {
     if (longest - shortest <= Math.max(SILENCE_SPREAD_MS, SILENCE_SPREAD * longest)) return Math.round(shortest)
   }
 
-  /** The next connection did not end by a cut. */
+  /** Call this when a connection ended in another way. */
   reset (): void {
     this.#silences = []
   }

@@ -6,34 +6,34 @@ import { isLoopback, type HostPort } from '../../util/host-port.ts'
 import { askForReceiveBuffer, createUdpSocket, isSendQueueFull, sendFault, type UdpSendFault } from '../../util/udp-socket.ts'
 
 /**
- * Why a datagram did not pass the UDP port. From the local side: `not-loopback` (its sender is neither on this
- * machine nor the forward address). To the local side: `no-return-address` (nobody has sent anything yet),
- * `udp-too-large` (for the network there), `udp-queue-full`, `udp-error`.
+ * Why a datagram was dropped at the UDP port. From the local side: `not-loopback` (the sender is neither on this machine nor
+ * the forward address). To the local side: `no-return-address` (nothing was received there yet), `udp-too-large` (for the
+ * network there), `udp-queue-full`, `udp-error`.
  */
 export type UdpDropReason = 'not-loopback' | 'no-return-address' | UdpSendFault
 
-/** A name in `forward` is looked up again when nothing has come from its address for this long, in milliseconds, and no sooner. */
+/** A name in `forward` is looked up again when nothing has come from its address for this long, in milliseconds. */
 const LOOKUP_MS = 10_000
 
 export interface UdpPortOptions {
   listen: HostPort
-  /** Where datagrams go; without it to the last sender. */
+  /** Where datagrams go; undefined: to the last sender. */
   forward: HostPort | undefined
   onDatagram: (datagram: Buffer) => void
-  /** A datagram has left for the local side. */
+  /** A datagram was sent to the local side. */
   onSent: () => void
   onDrop: (reason: UdpDropReason) => void
 }
 
-/** The local side of a sidecar: one UDP socket, and whom it talks to. */
+/** The local side of a sidecar: a UDP socket, and the address that it sends to. */
 export class UdpPort {
   readonly #options: UdpPortOptions
   readonly #socket: Socket
   #destination: { address: string, port: number } | undefined
   #closed: Promise<void> | undefined
-  /** The name to look up again now and then. */
+  /** The name in `forward`, which is looked up again from time to time. */
   readonly #name: string | undefined
-  /** When something came from the forward address last, or its name was looked up. */
+  /** When something last came from the forward address, or its name was last looked up. */
   #confirmedAt = 0
 
   constructor (options: UdpPortOptions) {
@@ -44,8 +44,8 @@ export class UdpPort {
   }
 
   /**
-   * Binds the port; rejects when that, or finding the forward address, fails.
-   * @returns the address bound
+   * Binds the port. Rejects when that fails, or when the forward address is not found.
+   * @returns the bound address
    */
   async open (): Promise<AddressInfo> {
     const { listen, forward } = this.#options
@@ -59,13 +59,13 @@ export class UdpPort {
     socket.bind({ address: listen.host, port: listen.port, exclusive: true })
     await listening
     askForReceiveBuffer(socket)
-    // Some systems report a datagram that nobody received as an error of the socket, which goes on all the same.
+    // Some systems report an undelivered datagram as an error of the socket. The socket stays usable.
     socket.on('error', () => this.#options.onDrop('udp-error'))
     socket.on('message', (datagram, sender) => this.#receive(datagram, sender))
     return socket.address()
   }
 
-  /** Sends to the local side. The memory must not be written to again. */
+  /** Sends to the local side. The caller must not write to this memory again. */
   send (datagram: Buffer): void {
     if (this.#destination === undefined) return this.#options.onDrop('no-return-address')
     if (isSendQueueFull(this.#socket)) return this.#options.onDrop('udp-queue-full')
@@ -77,13 +77,13 @@ export class UdpPort {
     })
   }
 
-  /** Resolves when the socket is closed; may be called again. */
+  /** Resolves when the socket is closed; can be called more than once. */
   close (): Promise<void> {
     this.#closed ??= new Promise((resolve) => { this.#socket.close(resolve) })
     return this.#closed
   }
 
-  /** A container that was started again may have another address: nothing comes from the old one any more. */
+  /** A restarted container may have another address: then nothing comes from the old one any more. */
   #lookUpAgain (): void {
     const now = performance.now()
     if (now - this.#confirmedAt < LOOKUP_MS) return
@@ -91,7 +91,7 @@ export class UdpPort {
     const { listen, forward } = this.#options
     lookup(this.#name!, isIP(listen.host)).then(
       ({ address }) => { this.#destination = { address, port: forward!.port } },
-      () => {} // the old address stays, and the next lookup is not far
+      () => {} // keep the old address; the next lookup follows within 10 s
     )
   }
 
@@ -100,7 +100,7 @@ export class UdpPort {
     if (!isLoopback(address) && !(this.#options.forward !== undefined && address === this.#destination?.address)) {
       return this.#options.onDrop('not-loopback')
     }
-    // Nothing can be sent to port 0, from which only a forged datagram comes.
+    // A datagram from port 0 is forged, and port 0 cannot be sent to.
     if (this.#options.forward === undefined && port !== 0) this.#destination = { address, port }
     this.#options.onDatagram(datagram)
   }

@@ -2,24 +2,24 @@ import dns, { type LookupAddress, type LookupOptions } from 'node:dns'
 import { isIP, Socket, type LookupFunction } from 'node:net'
 import type { Duplex } from 'node:stream'
 
-/** A lookup that takes longer than this does not keep the address waiting that worked last, in milliseconds. */
+/** If a lookup takes longer than this, the address that worked last is tried, in milliseconds. */
 const SLOW_LOOKUP_MS = 1000
 const MAX_HOSTS = 256
 
-/** The address of each host that a relay answered from last, those used last at the end. */
+/** The address from which each host's relay answered last; the most recently used hosts are at the end. */
 const worked = new Map<string, LookupAddress>()
 /** The host that a socket was made for. */
 const hosts = new WeakMap<Duplex, string>()
-/** Lookups that are not over: the system has few threads for them, and each may take long. */
+/** Unfinished lookups: libuv has few threads for them, and each may take long. */
 const pending = new Map<string, Promise<LookupAddress[]>>()
 
-/** Notes which host's address the socket connects to, so that `rememberAddress` knows it. */
+/** Notes which host the socket connects to, for `rememberAddress`. */
 export function dialled<T extends Duplex> (socket: T, host: string): T {
   if (isIP(host) === 0) hosts.set(socket, host)
   return socket
 }
 
-/** A relay has answered on this transport: its address is tried again when the name leads nowhere. */
+/** Call this when a relay has answered on this transport. Its address is tried again when the name cannot be resolved. */
 export function rememberAddress (transport: Duplex): void {
   const host = hosts.get(transport)
   if (host === undefined || !(transport instanceof Socket) || transport.remoteAddress === undefined) return
@@ -30,8 +30,8 @@ export function rememberAddress (transport: Duplex): void {
 }
 
 /**
- * Node's `lookup`, with the address that worked last behind those found, or alone when the name is not found or
- * the resolver takes too long: it may be behind the very tunnel that is down.
+ * Node's `lookup`, with the address that worked last after those found. When the name is not found, or the resolver takes too
+ * long, it is the only address: the resolver may be behind the very tunnel that is down.
  */
 export const lookupRelay: LookupFunction = (host, options, callback) => {
   const last = worked.get(host)

@@ -10,7 +10,7 @@ import type { ConnectPlan } from '../options/connect-plan.ts'
 import { readRefusal } from '../refusal.ts'
 import type { RelayConnection } from '../connection/relay-connection.ts'
 
-/** Opens a tunnel by an extended CONNECT, on a session that may have others. */
+/** Opens a tunnel by an extended CONNECT, on a session that may have other tunnels. */
 export function connectHttp2 (plan: ConnectPlan): Promise<RelayConnection | Duplex> {
   return new Promise((resolve, reject) => {
     let session: RelaySession
@@ -20,7 +20,7 @@ export function connectHttp2 (plan: ConnectPlan): Promise<RelayConnection | Dupl
     let isRetry = false
     const timer = setTimeout(() => {
       if (refusal !== undefined) return refusal()
-      // The connection may be dead, and then the next attempt needs another.
+      // The connection may be dead: the next attempt gets a new one.
       session.retire()
       fail(noAnswerError(plan, session.hasTransport))
     }, plan.handshakeTimeout)
@@ -58,9 +58,9 @@ export function connectHttp2 (plan: ConnectPlan): Promise<RelayConnection | Dupl
         if (isSettled || refusal !== undefined) return
         const { rstCode } = asked.stream
         if (rstCode === constants.NGHTTP2_HTTP_1_1_REQUIRED) return fail(errors.FST_RELAY_HTTP2('it answers HTTP_1_1_REQUIRED'))
-        // Whatever it is that this session does not like, the next attempt has a new one.
+        // Whatever the reason was, the next attempt gets a new session.
         session.retire()
-        // In both cases the relay has not seen the request, or is gone.
+        // In both cases the relay has not processed the request, or the session is gone.
         const again = rstCode === constants.NGHTTP2_REFUSED_STREAM || (wasOpen && session.isBroken)
         if (isRetry || !again) return fail(markCut(connectError(describeError(asked.errored), asked.errored)))
         isRetry = true

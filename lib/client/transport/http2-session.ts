@@ -5,6 +5,7 @@ import type { TLSSocket } from 'node:tls'
 import { isDeepStrictEqual } from 'node:util'
 import { errors, isRelayError } from '../../errors.ts'
 import { errorCodeName } from '../../tunnel/http2/http2-stream.ts'
+import { httpVersions } from '../../util/http-version.ts'
 import { rememberAddress } from './address-memory.ts'
 import { connectError } from '../connect-error.ts'
 import { describeError } from '../../util/describe-error.ts'
@@ -16,22 +17,22 @@ import { openTransport } from './transport.ts'
 import { describeFault } from './transport-fault.ts'
 
 /**
- * What a tunnel that is not read from can make this side hold, in bytes; and as much is under way at most, which is
- * 300 Mbit/s over a round trip of 100 ms.
+ * How much a tunnel that is not read from can make this side hold, in bytes. It also limits what is in flight: to 300 Mbit/s
+ * over a round trip of 100 ms.
  */
 const STREAM_WINDOW = 4 * 1024 * 1024
 /**
- * What is under way for all tunnels of a connection together. It bounds no memory: Node gives it back as bytes
- * arrive, read or not, so that a tunnel that is not read from holds up no other.
+ * How much is in flight for all tunnels of a connection together, in bytes. It does not limit memory: Node opens the window
+ * again as bytes arrive, read or not, so a tunnel that is not read from does not block others.
  */
 const CONNECTION_WINDOW = 16 * 1024 * 1024
-/** How long the other side may take to close a connection that has no tunnel any more, in milliseconds. */
+/** How long the other side may take to close a connection without tunnels, in milliseconds. */
 const CLOSE_MS = 1000
 
 /** The sessions that take further tunnels. */
 const sessions = new Set<RelaySession>()
 
-/** A session for tunnels of this plan, an existing one or a new one. The caller is counted until it calls `leave()`. */
+/** An existing or new session for tunnels of this plan. The caller counts as a user until it calls `leave()`. */
 export function joinSession (plan: ConnectPlan): RelaySession {
   const key = keyOf(plan)
   for (const session of sessions) {
@@ -42,7 +43,7 @@ export function joinSession (plan: ConnectPlan): RelaySession {
   return session.join()
 }
 
-/** What has to be equal for tunnels to share a connection: where it leads, who vouches for that, and how it is made. */
+/** What must be equal for tunnels to share a connection: its destination, its TLS settings, and how it is made. */
 function keyOf ({
   secure, hostname, port, host, servername, tls, createConnection, proxy, proxyTls, localAddress, proxyProtocol, keepaliveInterval,
   keepaliveTimeout
@@ -87,7 +88,7 @@ export class RelaySession {
   constructor (plan: ConnectPlan, key: unknown) {
     this.#key = key
     this.opened = this.#open(plan)
-    // Whoever waits hears of it; nobody may be waiting any more.
+    // Callers that wait get the rejection as well; there may be none left.
     this.opened.catch(() => this.#close())
   }
 
@@ -95,12 +96,12 @@ export class RelaySession {
     return this.#isOpen
   }
 
-  /** Whether the connection is gone, or going, and its tunnels with it. */
+  /** Whether the connection is closed or closing, and its tunnels with it. */
   get isBroken (): boolean {
     return this.#session!.destroyed || this.#transport!.destroyed
   }
 
-  /** Whether there is a connection to speak on, be it before TLS and HTTP/2. */
+  /** Whether there is a connection, even before TLS and HTTP/2 are set up. */
   get hasTransport (): boolean {
     return this.#transport !== undefined
   }
@@ -115,17 +116,17 @@ export class RelaySession {
     return this
   }
 
-  /** The last one to leave closes the connection. */
+  /** The last user to leave closes the connection. */
   leave (): void {
     if (--this.#users === 0) this.#close()
   }
 
-  /** Takes no more tunnels; those that it has live on. */
+  /** Takes no more tunnels; existing ones go on. */
   retire (): void {
     sessions.delete(this)
   }
 
-  /** Asks for a tunnel; undefined if this session takes no more. */
+  /** Requests a tunnel; undefined if this session takes no more. */
   request ({ headers }: ConnectPlan): Http2Tunnel | undefined {
     const session = this.#session!
     if (session.closed || session.destroyed) return
@@ -198,7 +199,7 @@ export class RelaySession {
     })
   }
 
-  /** Tunnels without keepalives would not find out that the connection is dead, and what is between might forget it. */
+  /** Tunnels without keepalives would not notice a dead connection, and a NAT on the path might forget an idle one. */
   #watch (session: ClientHttp2Session, { keepaliveInterval, keepaliveTimeout }: ConnectPlan): void {
     const cut = (text: string) => {
       this.retire()
@@ -209,7 +210,7 @@ export class RelaySession {
       timeout: keepaliveTimeout,
       isAnswered: true,
       ask: () => {
-        // Between its destruction and its 'close', a session throws.
+        // A destroyed session throws until it has emitted 'close'.
         if (session.destroyed) return
         session.ping((error) => { if (error === null) liveness.answered() })
         liveness.sent(0)
@@ -230,7 +231,7 @@ export class RelaySession {
   #close (): void {
     this.retire()
     if (!this.#isOpen) return this.#destroy()
-    // A GOAWAY overtakes what streams still have to send, be it only their end.
+    // A GOAWAY would overtake what streams still have to send, even if only END_STREAM.
     this.#isClosing = true
     if (this.#streams === 0) this.#session!.close()
     const timer = setTimeout(() => this.#destroy(), CLOSE_MS)
@@ -252,5 +253,5 @@ async function secured (socket: TLSSocket): Promise<void> {
     const refuses = (error as NodeJS.ErrnoException).code === 'ERR_SSL_TLSV1_ALERT_NO_APPLICATION_PROTOCOL'
     throw refuses ? errors.FST_RELAY_HTTP2('it refuses h2 in ALPN') : error
   }
-  if (socket.alpnProtocol !== 'h2') throw errors.FST_RELAY_HTTP2('it has not chosen h2 in ALPN')
+  if (socket.alpnProtocol !== httpVersions[2].alpn) throw errors.FST_RELAY_HTTP2('it has not chosen h2 in ALPN')
 }

@@ -3,22 +3,22 @@ import { Duplex } from 'node:stream'
 import { errors } from '../../errors.ts'
 import { errorCodeName } from '../../tunnel/http2/http2-stream.ts'
 
-/** What a tunnel tells its connection, and asks of it. */
+/** The calls of a tunnel to its connection. */
 export interface Http2TunnelHooks {
-  /** The error that broke the connection, if it is broken. */
+  /** Returns the error that broke the connection, if it is broken. */
   explain: () => Error | undefined
   onReceived: () => void
   onSent: (bytes: number) => void
-  /** A stream that took nothing more takes bytes again. */
+  /** A blocked stream takes bytes again. */
   onUnblocked: () => void
 }
 
 /**
- * A tunnel on a stream of an HTTP/2 connection: END_STREAM is the end of a direction, and RST_STREAM, in both
- * directions, is the tunnel's destruction. To Node a reset with NO_ERROR or CANCEL is a clean end.
+ * A tunnel on a stream of an HTTP/2 connection. END_STREAM ends one direction, and RST_STREAM destroys the tunnel, whichever
+ * side sends it. Node itself treats a reset with NO_ERROR or CANCEL as a clean end.
  */
 export class Http2Tunnel extends Duplex {
-  /** Emits `response`; for everything else there is the tunnel. */
+  /** Use it for `response` and `rstCode`; for everything else use the tunnel. */
   readonly stream: ClientHttp2Stream
   readonly #hooks: Http2TunnelHooks
   readonly #reset = new AbortController()
@@ -30,7 +30,7 @@ export class Http2Tunnel extends Duplex {
     const stream = session.request(headers, { endStream: false, signal: this.#reset.signal })
     this.stream = stream
     this.#hooks = hooks
-    // Node ends the readable side for END_STREAM, when the stream is still open, and for every reset, when it is closed.
+    // Node ends the readable side for END_STREAM, while the stream is still open, and for every reset, when it is closed.
     const push = stream.push
     stream.push = (chunk, encoding) => {
       if (chunk === null && !stream.closed) this.#hasEndStream = true
@@ -42,7 +42,7 @@ export class Http2Tunnel extends Duplex {
     })
     stream.on('end', () => { if (this.#hasEndStream) this.push(null) })
     stream.on('error', () => {})
-    // Which error it is Node knows when the turn is over.
+    // Node sets the error by the end of this turn.
     stream.on('aborted', () => process.nextTick(() => this.#closed()))
     stream.on('close', () => this.#closed())
     stream.pause()
@@ -68,8 +68,8 @@ export class Http2Tunnel extends Duplex {
   override _destroy (error: Error | null, callback: (error?: Error | null) => void): void {
     const { stream } = this
     if (stream.closed) stream.destroy()
-    // Node's close(code) would send an END_STREAM first, by the signal it resets with CANCEL alone. Not at once: on
-    // nghttp2's stack that reset gets lost.
+    // Node's close(code) would send END_STREAM first. The signal makes it send only RST_STREAM with CANCEL. Not at once: a
+    // reset that is sent from within a callback of nghttp2 gets lost.
     else if (!this.readableEnded || !this.writableFinished) setImmediate(() => this.#reset.abort())
     callback(error)
   }
@@ -79,7 +79,7 @@ export class Http2Tunnel extends Duplex {
     const { stream } = this
     if (!this.#hasEndStream || stream.rstCode !== constants.NGHTTP2_NO_ERROR || stream.errored !== null) this.destroy(this.#fault())
     else if (!stream.writableFinished) {
-      // The other side has said all that it had to say, and wants to hear no more.
+      // The other side has sent everything, and takes nothing more.
       if (this.readableEnded) this.destroy()
       else this.once('end', () => this.destroy())
     }

@@ -6,7 +6,7 @@ import { RelayConnection } from '../connection/relay-connection.ts'
 import { webSocketStream } from '../connection/client-websocket.ts'
 
 /**
- * Makes of a stream what the plan asks for, once the relay has agreed.
+ * Turns a stream that the relay has accepted into what the plan asks for.
  * @param headers those of the answer
  * @throws FST_RELAY_ANSWER
  */

@@ -10,9 +10,9 @@ import type { ProxyPlan } from '../options/proxy-options.ts'
 import { guarded, tcpOptions } from './client-tcp.ts'
 
 /**
- * Opens a way to the relay through a proxy, by CONNECT (RFC 9110, section 9.3.6).
+ * Connects to the relay through a proxy, by CONNECT (RFC 9110, section 9.3.6).
  * @param signal ends the attempt; the promise then rejects with its reason
- * @returns a connection on which the relay is at the other end
+ * @returns a connection with the relay at the other end
  * @throws FST_RELAY_PROXY the proxy cannot be reached, or refuses
  */
 export function connectThroughProxy (plan: ConnectPlan, proxy: ProxyPlan, signal: AbortSignal): Promise<Socket> {
@@ -54,7 +54,7 @@ export function connectThroughProxy (plan: ConnectPlan, proxy: ProxyPlan, signal
   })
 }
 
-/** The error for a proxy that did not open the way. Its name is shown without credentials. */
+/** The error for a proxy that did not connect. Its name is shown without credentials. */
 export function proxyError (proxy: ProxyPlan, text: string, cause?: unknown): Error {
   const error = errors.FST_RELAY_PROXY(proxy.name, text)
   if (cause !== undefined) error.cause = cause

@@ -5,7 +5,7 @@ import { printable } from '../../util/printable.ts'
 import { describeError } from '../../util/describe-error.ts'
 import type { ConnectPlan } from '../options/connect-plan.ts'
 
-/** Says what is wrong with a connection, where Node and OpenSSL name only the symptom. */
+/** Explains errors of a connection where Node and OpenSSL name only the symptom. */
 
 type SystemError = NodeJS.ErrnoException & { rawPacket?: Buffer }
 
@@ -15,14 +15,14 @@ const MAX_CERTIFICATE_NAME = 200
 const peerCertificates = new WeakMap<Duplex, PeerCertificate>()
 
 /**
- * Keeps the other side's certificate for `describeFault`. Node destroys a socket whose certificate it does not accept, and
- * has forgotten the certificate when the error is emitted; its own check, too, runs in a listener of `secure`.
+ * Keeps the other side's certificate for `describeFault`. Node destroys a socket whose certificate it rejects, and no longer
+ * has the certificate when it emits the error. Node's own check also runs in a listener of `secure`, so this one comes first.
  */
 export function keepCertificate (socket: TLSSocket): void {
   socket.prependListener('secure', () => peerCertificates.set(socket, socket.getPeerCertificate()))
 }
 
-/** An error of a transport in words on one line: what happened, what the reason may be, and which option helps. */
+/** An error of a transport in words, on one line: what happened, the likely reason, and the option that helps. */
 export function describeFault (error: unknown, plan: ConnectPlan, transport?: Duplex): string {
   const text = describeError(error)
   if (!(error instanceof Error)) return text
@@ -39,7 +39,7 @@ function sentence (text: string, more: string | undefined): string {
   return more === undefined ? text : `${text}; ${more}`
 }
 
-/** What OpenSSL calls it: Node gives that in `reason`, or in a message that is the line of OpenSSL's error queue. */
+/** OpenSSL's name for the error. Node gives it in `reason`, or in a message that is a line of OpenSSL's error queue. */
 function openSslReason (error: Error): string | undefined {
   const { code, reason, message } = error as SystemError & { reason?: string }
   if (code?.startsWith('ERR_SSL_') === true && reason !== undefined) return reason
@@ -52,7 +52,7 @@ function ofTls (reason: string, plan: ConnectPlan): string | undefined {
   return alert === undefined ? undefined : ofAlert(alert, plan)
 }
 
-/** OpenSSL's errors of a chain that ends at no CA that is trusted. */
+/** OpenSSL's errors for a chain that does not end at a trusted CA. */
 const unknownAuthority = [
   'UNABLE_TO_GET_ISSUER_CERT', 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY', 'UNABLE_TO_VERIFY_LEAF_SIGNATURE', 'SELF_SIGNED_CERT_IN_CHAIN',
   'CERT_UNTRUSTED', 'INVALID_CA'
@@ -74,7 +74,7 @@ function ofCertificate (code: string, plan: ConnectPlan, certificate: PeerCertif
   return shows
 }
 
-/** What an alert of the other side means here (RFC 8446, section 6.2); its name is in the error's own words. */
+/** The meaning of the other side's alert (RFC 8446, section 6.2). The error's own message has its name. */
 function ofAlert (alert: string, plan: ConnectPlan): string {
   if (alert === 'CERTIFICATE_REQUIRED') return 'the server wants a certificate of this side: give --cert and --key (tls.cert, tls.key)'
   if (alert === 'CERTIFICATE_EXPIRED') return `the server finds this side's certificate expired${ownCertificate(plan)}`
@@ -92,7 +92,7 @@ function ofAlert (alert: string, plan: ConnectPlan): string {
   return 'the server ended TLS with this alert'
 }
 
-/** The server has closed the connection behind the TLS handshake, as Node's servers do where they do not like a certificate. */
+/** For a server that closed the connection right after the TLS handshake, as Node's servers do when they reject a certificate. */
 function ofSilence (plan: ConnectPlan): string {
   return plan.tls.cert === undefined
     ? 'the server closed the connection without an answer; does it want a certificate of this side (--cert, --key)?'
@@ -109,7 +109,7 @@ function ofBytes (bytes: Buffer): string {
   return `what answers does not speak HTTP: "${printable(bytes.toString('latin1', 0, MAX_SHOWN_BYTES))}"`
 }
 
-/** Its subject and end, where it can be read. */
+/** The subject and expiry of this side's certificate, if they can be read. */
 function ownCertificate ({ tls: { cert } }: ConnectPlan): string {
   if (typeof cert !== 'string' && !(cert instanceof Buffer)) return ''
   try {
@@ -122,7 +122,7 @@ function ownCertificate ({ tls: { cert } }: ConnectPlan): string {
 
 function distinguishedName (name: PeerCertificate['subject'] | undefined): string {
   const parts = Object.entries(name ?? {}).map(([key, value]) => `${key}=${[value].flat().join('+')}`)
-  return parts.length === 0 ? 'nobody' : printable(parts.join(', ')).slice(0, MAX_CERTIFICATE_NAME)
+  return parts.length === 0 ? 'no name' : printable(parts.join(', ')).slice(0, MAX_CERTIFICATE_NAME)
 }
 
 function day (time: string | number): string {

@@ -14,10 +14,10 @@ import { guarded, tcpOptions } from './client-tcp.ts'
 import { keepCertificate } from './transport-fault.ts'
 
 /**
- * Opens a transport to the relay: over TCP or TLS, through a proxy, or the user's way. It may still be connecting.
- * @param signal ends what is not done yet. A promise of the user's goes on: what it gives then is the caller's to destroy.
+ * Opens a transport to the relay: over TCP or TLS, through a proxy, or by `createConnection`. It may still be connecting.
+ * @param signal aborts connecting. It does not abort the promise of `createConnection`: the caller destroys what that resolves with.
  * @throws FST_RELAY_CONNECT, FST_RELAY_PROXY
- * @throws FST_RELAY_CLIENT_OPTION `createConnection` returned no stream
+ * @throws FST_RELAY_CLIENT_OPTION `createConnection` did not return a stream
  */
 export async function openTransport (plan: ConnectPlan, signal: AbortSignal): Promise<Duplex> {
   const { createConnection, proxy, proxyProtocol, secure } = plan
@@ -63,7 +63,7 @@ async function userTransport (createConnection: () => Duplex | Promise<Duplex>):
   return transport
 }
 
-/** Undefined if the connection is gone already. */
+/** Undefined if the connection is already closed. */
 function connectionOf ({ localAddress, localPort, remoteAddress, remotePort }: Socket): ProxiedConnection | undefined {
   if (localAddress === undefined || remoteAddress === undefined) return
   return { source: { address: localAddress, port: localPort! }, destination: { address: remoteAddress, port: remotePort! } }
