@@ -63,9 +63,9 @@ export function parseCommand (args: string[], env: NodeJS.ProcessEnv): Command {
   if (values.version === true) return { name: 'version' }
   const [command, url, ...more] = positionals
   if (command === undefined) throw new UsageError('a command is missing: spanza connect <url>')
-  if (command !== 'connect') throw new UsageError(`unknown command "${command}"; the only command is connect`)
+  if (command !== 'connect') throw new UsageError(`there is no command "${command}", only connect`)
   if (url === undefined) throw new UsageError('the URL of the relay is missing: spanza connect <url>')
-  if (more.length > 0) throw new UsageError(`one URL expected, and "${more[0]}" follows it: put options before or after the URL, and quote spaces`)
+  if (more.length > 0) throw new UsageError(`connect takes one URL, not "${more[0]}" as well`)
   if (values.token !== undefined) {
     throw new UsageError('a token on the command line can be read by every user of this machine: ' +
       'use --token-file, or the environment variable SPANZA_TOKEN')
@@ -107,7 +107,7 @@ export function parseCommand (args: string[], env: NodeJS.ProcessEnv): Command {
     options.tls = { rejectUnauthorized: false }
   }
   if (insecure) warnings.push('--insecure: the relay’s certificate is not checked, so the token could be sent to an impostor')
-  if (showsToken(url, options)) warnings.push(`${new URL(url).protocol} is not encrypted: everybody on the way can read the token; use ${url.startsWith('ws') ? 'wss' : 'https'}:`)
+  if (showsToken(url, options)) warnings.push(`${new URL(url).protocol} is not encrypted: anyone on the path can read the token; use ${url.startsWith('ws') ? 'wss' : 'https'}:`)
   if (values.proxy?.includes('@') === true) {
     warnings.push('--proxy: a password on the command line can be read by every user of this machine; use the environment variable ALL_PROXY')
   }
@@ -162,7 +162,7 @@ function parseMetrics (value: string): HostPort {
     throw new UsageError(`--metrics takes an address and a port, such as 127.0.0.1:9101 or [::1]:9101, not ${value}`)
   }
   if (!isLoopback(address.host)) {
-    throw new UsageError(`--metrics must be a loopback address, such as 127.0.0.1:9101, not ${value}: nothing guards the metrics from whoever can reach them`)
+    throw new UsageError(`--metrics must be a loopback address, such as 127.0.0.1:9101, not ${value}: the metrics need no credentials`)
   }
   return address
 }

@@ -33,7 +33,7 @@ export function checkTlsFiles (files: TlsFiles): void {
     createSecureContext(tls)
   } catch (error) {
     const flags = Object.keys(tls).map((name) => `--${name}`).join(', ')
-    throw new Error(`${flags} cannot be used: they must be PEM files, with the certificate and key of one pair: ${describeError(error)}`)
+    throw new Error(`${flags} cannot be used, they must be PEM files, with the certificate and key of one pair: ${describeError(error)}`)
   }
 }
 

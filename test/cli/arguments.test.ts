@@ -91,7 +91,7 @@ t.test('tokens as people store them', async (t) => {
 t.test('warns of a token that goes in the clear', async (t) => {
   const warnings = (url: string, args: string[] = [], env = { SPANZA_TOKEN: 'token' }) =>
     (parseCommand(['connect', url, ...args], env) as Command & { name: 'connect' }).warnings
-  t.match(warnings('http://relay.example.com/'), [/^http: is not encrypted: everybody on the way can read the token; use https:$/])
+  t.match(warnings('http://relay.example.com/'), [/^http: is not encrypted: anyone on the path can read the token; use https:$/])
   t.equal(warnings('http://relay.example.com/', ['--header', 'authorization: x'], { SPANZA_TOKEN: '' }).length, 1)
   for (const url of ['https://relay.example.com/', 'http://localhost:3000/', 'http://127.0.0.1/', 'http://[::1]/']) t.same(warnings(url), [], url)
   t.same(warnings('http://relay.example.com/', [], { SPANZA_TOKEN: '' }), [])
@@ -137,7 +137,7 @@ t.test('says what is wrong with a command line, and shows no secrets', async (t)
     [[], /a command is missing/],
     [['listen'], /no command "listen"/],
     [['connect'], /URL of the relay is missing/],
-    [['connect', url, 'more'], /"more" is too much/],
+    [['connect', url, 'more'], /one URL, not "more" as well/],
     [['connect', url, '--bogus'], /Unknown option '--bogus'/],
     [['connect', url, '--listen'], /--listen/],
     [['connect', url, '--token', 'secret'], /can be read by every user of this machine: use --token-file/],
@@ -150,7 +150,7 @@ t.test('says what is wrong with a command line, and shows no secrets', async (t)
     [['connect', url, '--keyless'], /--keyless goes with --protocol websocket only/],
     [['connect', url, '--metrics', '9101'], /--metrics takes an address and a port, .* not 9101/],
     [['connect', url, '--metrics', 'localhost:9101'], /--metrics takes an address/],
-    [['connect', url, '--metrics', '0.0.0.0:9101'], /--metrics must be a loopback address, such as 127\.0\.0\.1:9101, not 0\.0\.0\.0:9101: nothing guards/],
+    [['connect', url, '--metrics', '0.0.0.0:9101'], /--metrics must be a loopback address, such as 127\.0\.0\.1:9101, not 0\.0\.0\.0:9101: the metrics need no credentials/],
     [['connect', url, '--metrics', '[::]:9101'], /--metrics must be a loopback address/]
   ]
   for (const [args, message] of cases) {

@@ -2,7 +2,7 @@ import type { TransportOptions } from './connect-options.ts'
 import { clientOptionError } from './client-option-error.ts'
 import { proxyFromEnvironment, type Destination } from './proxy-environment.ts'
 
-/** A proxy on the way to the relay, checked. */
+/** A proxy, checked. */
 export interface ProxyPlan {
   readonly secure: boolean
   /** A name, or an address without brackets. */
