@@ -6,8 +6,8 @@ import {
   type ConnectionEndReason, type DatagramOptions, type RawConnectOptions, type RelayConnection, type RelayConnectionEvents,
   type RelayRefusedError, type SidecarDropReason, type SidecarEvents, type SidecarOptions, type SidecarStats
 } from '../../lib/client/index.ts'
-import { planConnect } from '../../lib/client/connect-options.ts'
-import { noConnectionStats } from '../../lib/client/connection/relay-connection.ts'
+import { planConnect } from '../../lib/client/options/connect-plan.ts'
+import { noConnectionStats } from '../../lib/client/connection/connection-stats.ts'
 import { closeReasons } from '../../lib/tunnel/close-reasons.ts'
 import { exampleIn, namesIn, readDocs, runExample, tablesOf } from '../helpers/markdown.ts'
 import { startApp } from '../helpers/relay-app.ts'

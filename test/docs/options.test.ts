@@ -1,5 +1,6 @@
 import t from 'tap'
-import { framingNames, protocolNames } from '../../lib/admission/protocols.ts'
+import { protocolNames } from '../../lib/admission/protocols.ts'
+import { framingNames } from '../../lib/framing/framings.ts'
 import { hubOptionNames, readHubOptions } from '../../lib/hub/hub-options.ts'
 import type { Identified, RelayOptions } from '../../lib/index.ts'
 import { errors } from '../../lib/errors.ts'
