@@ -1,6 +1,6 @@
 import { isIP } from 'node:net'
 import { parseArgs, type ParseArgsConfig } from 'node:util'
-import { describeError } from '../util/describe-error.ts'
+import { describeError } from '../client/describe-error.ts'
 import type { DatagramFraming } from '../framing/framings.ts'
 import type { SidecarProtocol } from '../client/sidecar/protocol-choice.ts'
 import type { SidecarOptions } from '../client/sidecar/sidecar-options.ts'

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 import { createRequire } from 'node:module'
-import { describeError } from '../util/describe-error.ts'
+import { describeError } from '../client/describe-error.ts'
 import { UdpSidecar } from '../client/sidecar/sidecar.ts'
 import type { SidecarStop } from '../client/sidecar/sidecar-events.ts'
 import { errors } from '../errors.ts'

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { createSecureContext } from 'node:tls'
-import { describeError } from '../util/describe-error.ts'
+import { describeError } from '../client/describe-error.ts'
 import type { TlsOptions } from '../client/options/connect-options.ts'
 
 /** The files that `--ca`, `--cert` and `--key` name. */

@@ -2,7 +2,7 @@ import { X509Certificate } from 'node:crypto'
 import type { Duplex } from 'node:stream'
 import { TLSSocket, type PeerCertificate } from 'node:tls'
 import { printable } from '../../util/printable.ts'
-import { describeError } from '../../util/describe-error.ts'
+import { describeError } from '../describe-error.ts'
 import type { ConnectPlan } from '../options/connect-plan.ts'
 
 /** Explains errors of a connection where Node and OpenSSL name only the symptom. */

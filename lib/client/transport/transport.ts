@@ -6,7 +6,7 @@ import { encodeProxyHeader, type ProxiedConnection } from '../../util/proxy-head
 import { httpVersions } from '../../util/http-version.ts'
 import { dialled } from './address-memory.ts'
 import { connectError } from '../connect-error.ts'
-import { describeError } from '../../util/describe-error.ts'
+import { describeError } from '../describe-error.ts'
 import { clientOptionError } from '../options/client-option-error.ts'
 import type { ConnectPlan } from '../options/connect-plan.ts'
 import { connectThroughProxy } from './proxy.ts'

@@ -1,4 +1,4 @@
-import { printable } from './printable.ts'
+import { printable } from '../util/printable.ts'
 
 /** Long enough for an error that describes a certificate. */
 const MAX_MESSAGE_LENGTH = 1000
