@@ -1,25 +1,24 @@
 import { createError, type FastifyError } from '@fastify/error'
 
 /**
- * Every error this package makes, by code. A code is never used again for something else. The table in docs/errors.md
- * has one line for each; a test compares the two.
+ * Every error this package makes, by code. A code never changes its meaning. The table in docs/errors.md has one line for
+ * each; a test compares the two.
  *
- * Those with a status below 600 and a place in the handshake are what a client is answered; the others are
- * thrown when registering, or by the client.
+ * Errors of the handshake answer the client with their status. The others are thrown when registering, or by the client.
  */
 export const errors = {
   // The handshake, in the order of admission.
-  FST_RELAY_HEADERS: createError<[number]>('FST_RELAY_HEADERS', 'An upgrade request must have less than %d headers', 431),
+  FST_RELAY_HEADERS: createError<[number]>('FST_RELAY_HEADERS', 'An upgrade request must have fewer than %d headers', 431),
   FST_RELAY_HOST_HEADER: createError<[string]>('FST_RELAY_HOST_HEADER', 'An upgrade request must have exactly one Host header, this one has %s', 400),
   FST_RELAY_REQUEST_TARGET: createError('FST_RELAY_REQUEST_TARGET', 'The target of an upgrade request must be a path, as in "GET /relay HTTP/1.1"', 400),
   FST_RELAY_HTTP_VERSION: createError<[string]>('FST_RELAY_HTTP_VERSION', 'An upgrade needs HTTP/1.1, this request is HTTP/%s', 400),
   FST_RELAY_BODY: createError<[string]>('FST_RELAY_BODY', 'An upgrade request must not have a body, this one has the header %s', 400),
-  FST_RELAY_PIPELINED: createError('FST_RELAY_PIPELINED', 'An upgrade request must not be sent before the answers to the requests before it on the same connection', 400),
+  FST_RELAY_PIPELINED: createError('FST_RELAY_PIPELINED', 'An upgrade request must wait for the answers to earlier requests on its connection', 400),
   FST_RELAY_CLOSING: createError('FST_RELAY_CLOSING', 'The relay is shutting down', 503),
-  FST_RELAY_HUB_UNFINISHED: createError<[number]>('FST_RELAY_HUB_UNFINISHED', 'This relay has its %d unfinished handshakes already', 503),
-  FST_RELAY_CLIENT_UNFINISHED: createError<[string, number]>('FST_RELAY_CLIENT_UNFINISHED', '%s has its %d unfinished handshakes already', 429),
-  FST_RELAY_CLIENT_RATE: createError<[string, number]>('FST_RELAY_CLIENT_RATE', 'Handshakes from %s come faster than %d a second', 429),
-  FST_RELAY_HUB_RATE: createError<[number]>('FST_RELAY_HUB_RATE', 'Handshakes come faster than the %d a second that this relay takes', 503),
+  FST_RELAY_HUB_UNFINISHED: createError<[number]>('FST_RELAY_HUB_UNFINISHED', 'Too many unfinished handshakes at this relay (maxUnfinishedHandshakes: %d)', 503),
+  FST_RELAY_CLIENT_UNFINISHED: createError<[string, number]>('FST_RELAY_CLIENT_UNFINISHED', 'Too many unfinished handshakes from %s (maxClientUnfinishedHandshakes: %d)', 429),
+  FST_RELAY_CLIENT_RATE: createError<[string, number]>('FST_RELAY_CLIENT_RATE', 'Too many handshakes from %s (clientHandshakesPerSecond: %d)', 429),
+  FST_RELAY_HUB_RATE: createError<[number]>('FST_RELAY_HUB_RATE', 'Too many handshakes at this relay (handshakesPerSecond: %d)', 503),
   FST_RELAY_UPGRADE_REQUIRED: createError<[string]>('FST_RELAY_UPGRADE_REQUIRED', 'This is a relay: send Upgrade with one of: %s', 426),
   FST_RELAY_PROTOCOL: createError<[string, string]>('FST_RELAY_PROTOCOL', 'This relay does not speak "%s", only: %s', 400),
   FST_RELAY_CONNECT_PROTOCOL: createError<[string, string]>('FST_RELAY_CONNECT_PROTOCOL', 'This relay does not speak "%s" over HTTP/2, only: %s', 501),
@@ -27,22 +26,22 @@ export const errors = {
   FST_RELAY_WEBSOCKET_KEY: createError('FST_RELAY_WEBSOCKET_KEY', 'Sec-WebSocket-Key must be 16 bytes in base64', 400),
   FST_RELAY_HOST_NOT_ALLOWED: createError<[string]>('FST_RELAY_HOST_NOT_ALLOWED', 'No relay at the host "%s"', 421),
   FST_RELAY_ORIGIN_NOT_ALLOWED: createError<[string, string]>('FST_RELAY_ORIGIN_NOT_ALLOWED', 'Pages of "%s" may not open WebSockets here, only those of: %s', 403),
-  FST_RELAY_CLIENT_ADDRESS: createError<[string]>('FST_RELAY_CLIENT_ADDRESS', 'A trusted proxy sent "%s" as client address', 400),
+  FST_RELAY_CLIENT_ADDRESS: createError<[string]>('FST_RELAY_CLIENT_ADDRESS', 'A trusted proxy sent "%s" as the client address, which is not an IP address', 400),
   FST_RELAY_FRAMING: createError<[string, string]>('FST_RELAY_FRAMING', 'No framing in common: asked for "%s", this route has: %s', 400),
   FST_RELAY_SUBPROTOCOL: createError<[string, string]>('FST_RELAY_SUBPROTOCOL', 'No subprotocol in common: asked for "%s", this route has: %s', 400),
   FST_RELAY_IDENTITY: createError<[string, string]>('FST_RELAY_IDENTITY', 'identify() returned an unusable %s: %s', 500),
-  FST_RELAY_ANSWER_HEADER: createError<[string]>('FST_RELAY_ANSWER_HEADER', 'A hook set the answer header %s to what must not be sent', 500),
-  FST_RELAY_HUB_FULL: createError<[number]>('FST_RELAY_HUB_FULL', 'This relay has its %d peers already', 503),
-  FST_RELAY_CLIENT_FULL: createError<[string, number]>('FST_RELAY_CLIENT_FULL', '%s has its %d peers already', 429),
-  FST_RELAY_CHANNEL_RATE: createError<[number]>('FST_RELAY_CHANNEL_RATE', 'Handshakes come faster than the %d a second that this channel takes', 503),
-  FST_RELAY_CHANNEL_PAIRED: createError('FST_RELAY_CHANNEL_PAIRED', 'Two tunnels are joined in this channel already', 409),
-  FST_RELAY_CHANNEL_FULL: createError<[number]>('FST_RELAY_CHANNEL_FULL', 'This channel has its %d peers already', 503),
-  FST_RELAY_KEYLESS_FULL: createError<[number]>('FST_RELAY_KEYLESS_FULL', 'This channel has its %d peers without a public key already', 503),
-  FST_RELAY_TARGET: createError('FST_RELAY_TARGET', 'The app has chosen what is no target', 500),
+  FST_RELAY_ANSWER_HEADER: createError<[string]>('FST_RELAY_ANSWER_HEADER', 'A hook set the answer header %s to a value that cannot be sent', 500),
+  FST_RELAY_HUB_FULL: createError<[number]>('FST_RELAY_HUB_FULL', 'The relay is full (maxPeers: %d)', 503),
+  FST_RELAY_CLIENT_FULL: createError<[string, number]>('FST_RELAY_CLIENT_FULL', 'Too many peers from %s (maxClientPeers: %d)', 429),
+  FST_RELAY_CHANNEL_RATE: createError<[number]>('FST_RELAY_CHANNEL_RATE', 'Too many handshakes for this channel (channelHandshakesPerSecond: %d)', 503),
+  FST_RELAY_CHANNEL_PAIRED: createError('FST_RELAY_CHANNEL_PAIRED', 'This channel already joins two tunnels', 409),
+  FST_RELAY_CHANNEL_FULL: createError<[number]>('FST_RELAY_CHANNEL_FULL', 'The channel is full (maxChannelPeers: %d)', 503),
+  FST_RELAY_KEYLESS_FULL: createError<[number]>('FST_RELAY_KEYLESS_FULL', 'The channel has no room for another peer without a public key (maxKeylessPeers: %d)', 503),
+  FST_RELAY_TARGET: createError('FST_RELAY_TARGET', 'target() returned an invalid target', 500),
   FST_RELAY_TARGET_UNREACHABLE: createError('FST_RELAY_TARGET_UNREACHABLE', 'The server behind this route cannot be reached', 502),
   FST_RELAY_TARGET_TIMEOUT: createError<[number]>('FST_RELAY_TARGET_TIMEOUT', 'The server behind this route has not answered within %d ms', 504),
-  FST_RELAY_REPLACED_TOO_OFTEN: createError('FST_RELAY_REPLACED_TOO_OFTEN', 'This identity connects again and again while it is connected: do two devices share it?', 429),
-  FST_RELAY_WEBSOCKET_SERVER: createError('FST_RELAY_WEBSOCKET_SERVER', "The app's own WebSocket server refused, by its options", 400),
+  FST_RELAY_REPLACED_TOO_OFTEN: createError('FST_RELAY_REPLACED_TOO_OFTEN', 'This identity keeps replacing its own tunnel: do two devices share it?', 429),
+  FST_RELAY_WEBSOCKET_SERVER: createError('FST_RELAY_WEBSOCKET_SERVER', "The app's own WebSocket server refused the handshake", 400),
   FST_RELAY_WEBSOCKET_FAULT: createError('FST_RELAY_WEBSOCKET_FAULT', "The app's own WebSocket server threw an error", 500),
   FST_RELAY_HANDSHAKE_TIMEOUT: createError<[number]>('FST_RELAY_HANDSHAKE_TIMEOUT', 'The handshake was not finished after %d ms', 503),
   FST_RELAY_CLIENT_GONE: createError('FST_RELAY_CLIENT_GONE', 'The client left during the handshake', 499),
@@ -72,7 +71,7 @@ export const errors = {
 /** The code of an error of this package. */
 export type RelayErrorCode = keyof typeof errors
 
-/** Whether `error` is one of these, also where an app has thrown it, and not just one with such a code. */
+/** True for an instance of these errors, even if the app threw it. An error with only the same code is not one. */
 export function isRelayError (error: unknown): error is FastifyError {
   if (!(error instanceof Error)) return false
   const { code = '' } = error as Partial<FastifyError>

@@ -6,16 +6,16 @@ import { defineRoutes } from './routes.ts'
 
 const guardNames = ['onRequest', 'preParsing', 'preValidation', 'preHandler'] as const
 
-/** Where the scope is, and the hooks that guard it: one or several of each, as of any route. */
+/** The scope's prefix, and the hooks that guard it: one or several of each kind. */
 export interface RelayAdminOptions extends Pick<RouteShorthandOptions, typeof guardNames[number]> {
   prefix?: string
-  /** Registers without a guard among these options: for one in an outer scope, which cannot be seen from here; default false. */
+  /** Registers without a guard among these options, for a guard in an outer scope, which is not visible from here; default false. */
   insecure?: boolean
 }
 
 /**
- * A scope of JSON routes that show and end what goes on in the hub, and a page for people that uses them. It belongs into
- * the scope of the relay or one within it.
+ * A scope of JSON routes that show the hub and disconnect peers, and a page that uses them. Register it in the relay's
+ * scope, or in a scope inside it.
  * @throws FST_RELAY_ADMIN_UNGUARDED, FST_RELAY_ADMIN_HUB
  */
 const relayAdmin: FastifyPluginAsync<RelayAdminOptions> = async (fastify, options) => {
@@ -24,13 +24,13 @@ const relayAdmin: FastifyPluginAsync<RelayAdminOptions> = async (fastify, option
   if (!hasGuard && options.insecure !== true) throw new errors.FST_RELAY_ADMIN_UNGUARDED()
 
   const broadcast = new EventBroadcast(fastify.relayHub)
-  // Before Fastify waits for the requests under way, which these never cease to be.
+  // Fastify then waits for pending requests, and event streams never end by themselves.
   fastify.addHook('preClose', async () => broadcast.close())
   defineRoutes(fastify, fastify.relayHub, broadcast)
   definePage(fastify)
 }
 
-/** @returns whether there are any */
+/** @returns whether the options have any guard */
 function addGuards (fastify: FastifyInstance, options: RelayAdminOptions): boolean {
   let count = 0
   for (const name of guardNames) {

@@ -10,22 +10,22 @@ const contentTypes: Record<string, string> = {
   '.svg': 'image/svg+xml'
 }
 
-/** Everything from here, nothing inline, no frame around it, and no text that becomes markup or code. */
+/** All resources from this origin, nothing inline, no framing, and no text that becomes markup or code. */
 const PAGE_POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
   "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
 
 const directory = new URL('./page/', import.meta.url)
 const chartFiles = ['uPlot.iife.min.js', 'uPlot.min.css']
 
-/** Serves the page: a fixed list of files, out of memory. */
+/** Serves the page: a fixed list of files, from memory. */
 export function definePage (fastify: FastifyInstance): void {
   for (const [name, content] of readPage()) {
     const isIndex = name === 'index.html'
     fastify.get(isIndex ? '/' : `/${name}`, { schema: { hide: true } as object }, async (request, reply) => {
       const [path] = request.url.split('?', 1) as [string]
-      // Relative, as all URLs of the page are: behind a proxy the path may be another one.
+      // Relative, like all URLs of the page: a proxy may serve it under another path.
       if (isIndex && !path.endsWith('/')) return reply.redirect(`./${path.slice(path.lastIndexOf('/') + 1)}/`)
-      // In place of the app's own policy, also where @fastify/helmet has set it on the raw response.
+      // Replaces the app's own policy, which @fastify/helmet may have set on the raw response.
       return reply
         .header('Content-Security-Policy', PAGE_POLICY)
         .header('Referrer-Policy', 'no-referrer')

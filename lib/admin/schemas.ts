@@ -5,17 +5,17 @@ const counter = { type: 'integer', minimum: 0 }
 const counters = { type: 'object', additionalProperties: counter }
 const text = { type: 'string' }
 const kind = { type: 'string', enum: ['packet', 'stream', 'target'] }
-const time = { ...counter, description: 'When this was counted, in milliseconds since 1970' }
-const total = { ...counter, description: 'How many there are, of which this is a part' }
+const time = { ...counter, description: 'Time of the count, in milliseconds since 1970' }
+const total = { ...counter, description: 'Length of the whole list' }
 
 const offset = { ...counter, default: 0 }
 const limit = { type: 'integer', minimum: 1, maximum: 500, default: 50 }
-const search = { ...text, maxLength: 255, description: 'Found in id, channel, scope, address or public key, whatever the case' }
+const search = { ...text, maxLength: 255, description: 'Matches id, channel, scope, address or public key; case is ignored' }
 
 const traffic = { datagramsIn: counter, datagramsOut: counter, bytesIn: counter, bytesOut: counter, drops: counter }
 
 const date = { type: 'string', format: 'date-time' }
-const someId = { ...text, description: 'Left out: the peers whose public key the relay does not know' }
+const someId = { ...text, description: 'Omitted for peers without a known public key' }
 
 const channelKey = { scope: text, name: text, kind }
 
@@ -31,11 +31,11 @@ const peer = {
     publicKey: text,
     attachedAt: { type: 'string', format: 'date-time' },
     ...traffic,
-    dropsByReason: { ...counters, description: 'Those that occurred' },
+    dropsByReason: { ...counters, description: 'Only reasons that occurred' },
     lastHandshake: {
       type: 'object',
       properties: { id: text, at: date },
-      description: 'The last WireGuard handshake that was answered; left out for none'
+      description: 'The last WireGuard handshake that was answered; omitted if none was'
     },
     handshakes: {
       type: 'array',
@@ -49,17 +49,17 @@ const peer = {
         type: 'object',
         properties: { fault: text, text, id: someId, asked: counter, count: counter, since: date, lastAt: date }
       },
-      description: 'Handshakes that it began, and that came to nothing several times in a row'
+      description: 'Handshakes it started that failed several times in a row'
     },
     sentTo: {
       type: 'array',
       items: { type: 'object', properties: { id: text, bytes: counter } },
-      description: 'Peers that it has WireGuard sessions with, and how many bytes it has sent to each, the most first; 32 at most'
+      description: 'Peers it has WireGuard sessions with, and the bytes it sent to each, most first; at most 32'
     }
   }
 }
 
-/** A peer among others: with what the picture needs. */
+/** A peer of a list, with what the picture needs. */
 const { handshakes, handshakeFaults, lastHandshake, dropsByReason, ...drawn } = peer.properties
 const drawnPeer = { type: 'object', properties: drawn }
 
@@ -70,7 +70,7 @@ const channel = {
 
 const selector = { id: text, channel: { ...text, description: 'Its name' }, scope: text, kind }
 
-/** Those of Fastify's own errors. */
+/** The form of Fastify's own errors. */
 const error = {
   type: 'object',
   properties: { statusCode: { type: 'integer' }, code: text, error: text, message: text }
@@ -85,7 +85,7 @@ function listOf (name: string, items: object): object {
   return { type: 'object', properties: { time, total, [name]: { type: 'array', items } } }
 }
 
-/** What the routes take and give, by route. */
+/** Requests and responses of each route. */
 export const schemas = {
   stats: {
     tags,
@@ -121,10 +121,10 @@ export const schemas = {
     querystring: {
       type: 'object',
       properties: {
-        search: { ...search, description: 'Found in the channel, or in one of its peers' },
+        search: { ...search, description: 'Matches the channel, or one of its peers' },
         offset,
         limit,
-        busiest: { ...counter, maximum: 32, default: 0, description: 'How many peers of each channel to show, those with the most traffic first' }
+        busiest: { ...counter, maximum: 32, default: 0, description: 'Number of peers to show of each channel, most traffic first' }
       }
     },
     response: { 200: listOf('channels', channel) }
@@ -155,20 +155,20 @@ export const schemas = {
       properties: { ...selector, text: { ...text, maxLength: 100, description: 'Told to the peer' } }
     },
     response: {
-      200: { type: 'object', properties: { closed: { ...counter, description: 'How many tunnels' } } },
+      200: { type: 'object', properties: { closed: { ...counter, description: 'Number of tunnels closed' } } },
       403: error
     }
   },
   history: {
     tags,
     summary: 'What has happened up to now',
-    description: 'The last 200 refusals, and the last 200 times that a peer came or left, the oldest first: as events has them, of peers less.',
+    description: 'The last 200 refusals, and the last 200 times a peer attached or left, oldest first: as in events, with less of each peer.',
     response: {
       200: {
         type: 'object',
         properties: {
           time,
-          since: { ...counter, description: 'When serial numbers began, in milliseconds since 1970: with the start of the relay' },
+          since: { ...counter, description: 'Start of the serial numbers, in milliseconds since 1970: when relayAdmin was registered' },
           refusals: remembered({ statusCode: { type: 'integer' }, code: text, message: text, address: text, path: text }),
           moves: remembered({ peer: drawnPeer, reason: text, text, duration: { type: 'number' } })
         }
@@ -183,7 +183,7 @@ export const schemas = {
     produces: ['application/x-ndjson'],
     response: {
       200: {
-        description: 'One line for each event, without end',
+        description: 'One line for each event; the response does not end',
         content: {
           'application/x-ndjson': {
             schema: {

@@ -4,7 +4,7 @@ import { faultText } from '../hub/packet/handshake-words.ts'
 import type { RefusalInfo } from '../server/relay-hub.ts'
 import { printable } from '../util/printable.ts'
 
-/** Which of the peers, and in which order. */
+/** Which peers, and in which order. */
 export interface PeerQuery {
   search?: string
   id?: string
@@ -14,29 +14,29 @@ export interface PeerQuery {
   sort?: keyof typeof orders
 }
 
-/** A part of a list. */
+/** One page of a list. */
 export interface PageQuery {
   offset: number
   limit: number
 }
 
-/** A peer as the admin scope shows it: without what `identify` has given for the app's own use, and with its faults in words. */
+/** A peer as the admin scope shows it: without the `context` of `identify`, with its handshake faults in words. */
 export interface PeerView extends Omit<PeerInfo, 'context' | 'handshakeFaults'> {
   handshakeFaults: Array<HandshakeFaultInfo & { text: string }>
 }
 
-/** Texts that are remembered are cut here. */
+/** Remembered texts are cut to this length. */
 const REMEMBERED_LENGTH = 500
 
-/** Of those that a peer has sent something to, as many as it has sent most to. */
+/** How many of a peer's destinations are shown, those with the most bytes first. */
 const SHOWN_PARTNERS = 32
 
 const traffic = ['datagramsIn', 'datagramsOut', 'bytesIn', 'bytesOut', 'drops'] as const
 
-/** A channel with the traffic of the peers that are attached now. */
+/** A channel with the traffic of its attached peers. */
 export interface ChannelView extends ChannelKey, Record<typeof traffic[number], number> {
   peers: number
-  /** Those with the most traffic. */
+  /** The peers with the most traffic. */
   busiest: PeerView[]
 }
 
@@ -49,7 +49,7 @@ const orders = {
 
 export const peerOrders = Object.keys(orders)
 
-/** The peers that a query asks for; it names them by what is shown. */
+/** The peers that match a query. Names in a query are those that the page shows. */
 export function selectPeers (peers: PeerInfo[], { search = '', id, channel, scope, kind, sort }: PeerQuery): PeerInfo[] {
   const needle = search.toLowerCase()
   const selected = peers.filter((peer) =>
@@ -61,7 +61,7 @@ export function selectPeers (peers: PeerInfo[], { search = '', id, channel, scop
   return sort === undefined ? selected : selected.sort(orders[sort])
 }
 
-/** The channels of these peers, those with the most traffic first, and those in which a peer is found. */
+/** The channels of these peers that match, those with the most traffic first. */
 export function selectChannels (peers: PeerInfo[], search = ''): PeerInfo[][] {
   const byKey = new Map<string, PeerInfo[]>()
   for (const peer of peers) {
@@ -113,7 +113,7 @@ export function viewPeer ({ context, ...peer }: PeerInfo): PeerView {
   }
 }
 
-/** Of a peer that came or left, what is kept in memory. */
+/** What is remembered of a peer that attached or left. */
 export function rememberPeer ({ id, channel: { kind, scope, name }, address, protocol, httpVersion, framing, bytesIn, bytesOut, drops }: PeerInfo): object {
   const channel = { kind, scope: shortened(nameOf(scope)), name: shortened(nameOf(name)) }
   return { id: printable(id), channel, address, protocol, httpVersion, framing, bytesIn, bytesOut, drops }
@@ -123,7 +123,7 @@ export function viewRefusal ({ message, path, ...refusal }: RefusalInfo): Refusa
   return { ...refusal, message: message && shortened(printable(message)), path: shortened(printable(path)) }
 }
 
-/** A copy, for a part of a text keeps all of it in memory. */
+/** A copy: V8 keeps the whole text alive for a slice of it. */
 function shortened (text: string): string {
   return text.length > REMEMBERED_LENGTH ? Buffer.from(`${text.slice(0, REMEMBERED_LENGTH)}…`).toString() : text
 }
@@ -132,12 +132,12 @@ function bytes ({ bytesIn, bytesOut }: PeerInfo): number {
   return bytesIn + bytesOut
 }
 
-/** The whole of a name that clients may have chosen: cut, two of them could look like one. */
+/** Names that clients choose are not cut: two of them could look the same then. */
 function nameOf (text: string): string {
   return printable(text, Infinity)
 }
 
-/** What a search goes through. */
+/** The texts that a search looks at. */
 function textOf ({ id, channel, address = '', publicKey = '' }: PeerInfo): string {
   return `${id}\n${channel.name}\n${channel.scope}\n${address}\n${publicKey}`.toLowerCase()
 }

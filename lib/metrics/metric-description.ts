@@ -1,15 +1,15 @@
-/** What a metric for Prometheus is, and the usual ways to make one of counters: for the relay's, and for the sidecar's. */
+/** Metrics for Prometheus made from counters, for the relay and for the sidecar. */
 
 export interface MetricValue {
   value: number
   labels: Record<string, string>
-  /** Only within a histogram, which is several metrics. */
+  /** Only in a histogram, which consists of several metrics. */
   metricName?: string
 }
 
-/** A metric that is read out of counters of type `Stats`. */
+/** A metric read from counters of type `Stats`. */
 export interface MetricDescription<Stats> {
-  /** Without the prefix that all of the same program have. */
+  /** Without the program's common prefix. */
   name: string
   help: string
   type: 'counter' | 'gauge' | 'histogram'

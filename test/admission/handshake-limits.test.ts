@@ -63,7 +63,7 @@ t.test('the rate of handshakes of one address', async (t) => {
   t.ok(limited.length > 0 && limited.length <= 25, 'five in a burst, refused or not')
   for (const { headers, body } of limited) {
     t.match(headers, { connection: 'close', 'retry-after': /^\d+$/ })
-    t.match(JSON.parse(body), { code: 'FST_RELAY_CLIENT_RATE', message: 'Handshakes from 203.0.113.1 come faster than 1 a second' })
+    t.match(JSON.parse(body), { code: 'FST_RELAY_CLIENT_RATE', message: 'Too many handshakes from 203.0.113.1 (clientHandshakesPerSecond: 1)' })
   }
   t.equal(app.relayHub.stats().refused['FST_RELAY_CLIENT_RATE'], limited.length)
   await openBare(t, app, '/relay/other', from('203.0.113.2'))
@@ -74,7 +74,7 @@ t.test('without trustProxy the header changes nothing', async (t) => {
   const app = await startApp(t, (app) => app.relay('/relay/:channel', { onRequest: () => {} }), { relay: { maxClientUnfinishedHandshakes: 1 } })
   const client = await RawClient.dial(t, app)
   await client.send(upgradeText('/relay/1', from('203.0.113.1')))
-  await testRefusal(t, app, upgradeText('/relay/2', from('203.0.113.2')), { statusCode: 429, code: 'FST_RELAY_CLIENT_UNFINISHED', message: '127.0.0.1 has its 1 unfinished handshakes already' })
+  await testRefusal(t, app, upgradeText('/relay/2', from('203.0.113.2')), { statusCode: 429, code: 'FST_RELAY_CLIENT_UNFINISHED', message: 'Too many unfinished handshakes from 127.0.0.1 (maxClientUnfinishedHandshakes: 1)' })
 })
 
 t.test('plain requests are not limited', async (t) => {
@@ -106,7 +106,7 @@ t.test('unfinished handshakes of all clients together, limited before any hook',
   await second.send(upgradeText('/relay/2', from('203.0.113.2')))
   await reached.next()
   await testRefusal(t, app, upgradeText('/relay/3', from('203.0.113.3')), {
-    statusCode: 503, code: 'FST_RELAY_HUB_UNFINISHED', message: /its 2 unfinished handshakes/, headers: { 'retry-after': /^\d+$/ }
+    statusCode: 503, code: 'FST_RELAY_HUB_UNFINISHED', message: /maxUnfinishedHandshakes: 2/, headers: { 'retry-after': /^\d+$/ }
   })
   t.same(reached.all, ['/relay/1', '/relay/2'])
   t.equal((await app.inject('/rest')).body, 'rest', 'other routes are served')
@@ -130,7 +130,7 @@ t.test('the rate of handshakes of all clients together', async (t) => {
   t.ok(limited.length > 0 && limited.length <= 11, 'five in a burst')
   for (const { headers, body } of limited) {
     t.match(headers, { connection: 'close', 'retry-after': /^\d+$/ })
-    t.match(JSON.parse(body), { code: 'FST_RELAY_HUB_RATE', message: /1 a second/ })
+    t.match(JSON.parse(body), { code: 'FST_RELAY_HUB_RATE', message: /handshakesPerSecond: 1/ })
   }
   t.equal(hooks, answers.length - limited.length, 'the hooks of the route have not run for them')
   t.equal(app.relayHub.stats().refused['FST_RELAY_HUB_RATE'], limited.length)

@@ -16,7 +16,7 @@ type Seen = string | undefined | { noAddress: string }
 
 const ask = (...headers: string[]): string => lines('GET /relay HTTP/1.1', 'Host: localhost', 'Connection: Upgrade', 'Upgrade: spanza', ...headers)
 const forwarded = (...values: string[]): string => ask(...values.map((value) => `X-Forwarded-For: ${value}`))
-const notAnAddress = (told: string): Expected => refused(400, 'FST_RELAY_CLIENT_ADDRESS', `A trusted proxy sent "${told}" as client address`)
+const notAnAddress = (told: string): Expected => refused(400, 'FST_RELAY_CLIENT_ADDRESS', `A trusted proxy sent "${told}" as the client address, which is not an IP address`)
 
 /**
  * Tests, row by row, whose address the relay takes for the client's: that of `peers()`.

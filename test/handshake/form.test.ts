@@ -265,7 +265,7 @@ t.test('the size of the head', async (t) => {
   }
 
   const numbered = (count: number, last = 'X: y'): string => ask(...Array(count - upgrade.length - 1).fill('X: y'), last)
-  const tooMany = (limit: number) => refused(431, 'FST_RELAY_HEADERS', `An upgrade request must have less than ${limit} headers`)
+  const tooMany = (limit: number) => refused(431, 'FST_RELAY_HEADERS', `An upgrade request must have fewer than ${limit} headers`)
   // Node 20 leaves out what is over its limit without a word, later versions refuse it.
   const overLimit = (limit: number) => canHideHeaders ? tooMany(limit) : unparsable(431)
   for (const [limit, maxHeadersCount] of [[1000, undefined], [50, 50]] as const) {

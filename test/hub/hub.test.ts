@@ -80,7 +80,7 @@ t.test('a refused handshake is announced and counted by its code', async (t) => 
   t.match(await askForTunnel(t, app, { id: 'b', path: '/relay/home?token=secret' }), { statusCode: 503, code: 'FST_RELAY_HUB_FULL' })
   await until(() => refused.length === 1)
   t.same(refused, [{
-    statusCode: 503, code: 'FST_RELAY_HUB_FULL', message: 'This relay has its 1 peers already', address: '127.0.0.1', path: '/relay/:network'
+    statusCode: 503, code: 'FST_RELAY_HUB_FULL', message: 'The relay is full (maxPeers: 1)', address: '127.0.0.1', path: '/relay/:network'
   }])
   t.same(app.relayHub.stats().refused, { FST_RELAY_HUB_FULL: 1 })
 })
@@ -108,7 +108,7 @@ t.test('the peers of one client address are limited, over all channels', async (
   const full = { statusCode: 429, code: 'FST_RELAY_CLIENT_FULL', headers: { 'retry-after': /^\d+$/ } } as const
   const first = await openBare(t, app, '/relay/1', from('2001:db8:1:1::1', 'a'))
   await openBare(t, app, '/relay/2', from('2001:db8:1:1::2', 'b'))
-  await testRefusal(t, app, upgradeText('/relay/3', from('2001:db8:1:1:ffff::', 'c')), { ...full, message: '2001:db8:1:1::/64 has its 2 peers already' })
+  await testRefusal(t, app, upgradeText('/relay/3', from('2001:db8:1:1:ffff::', 'c')), { ...full, message: 'Too many peers from 2001:db8:1:1::/64 (maxClientPeers: 2)' })
   await openBare(t, app, '/relay/3', from('2001:db8:1:2::1', 'c'))
   await openBare(t, app, '/relay/2', from('2001:db8:1:1::3', 'b'))
   t.pass('who comes back while the old tunnel is still there needs no room')
@@ -132,7 +132,7 @@ t.test('the rate of handshakes of one channel', async (t) => {
   t.ok(limited.length > 0 && limited.length <= 11, 'five in a burst')
   for (const { headers, body } of limited) {
     t.match(headers, { connection: 'close', 'retry-after': /^\d+$/ })
-    t.match(JSON.parse(body), { code: 'FST_RELAY_CHANNEL_RATE', message: /1 a second/ })
+    t.match(JSON.parse(body), { code: 'FST_RELAY_CHANNEL_RATE', message: /channelHandshakesPerSecond: 1/ })
   }
   await openBare(t, app, '/relay/other', wg)
   await openBare(t, app, '/relay/busy')

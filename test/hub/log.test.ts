@@ -59,7 +59,7 @@ t.test('one line for each attach, detach and refusal', async (t) => {
       level: INFO,
       msg: 'relay handshake refused',
       reqId: 'req-2',
-      refusal: { statusCode: 503, code: 'FST_RELAY_HUB_FULL', message: 'This relay has its 1 peers already', address: '127.0.0.1', path: '/relay/:network' }
+      refusal: { statusCode: 503, code: 'FST_RELAY_HUB_FULL', message: 'The relay is full (maxPeers: 1)', address: '127.0.0.1', path: '/relay/:network' }
     },
     { level: INFO, msg: 'relay peer detached', ...peer, reason: 'ended', text: 'the client ended the tunnel', duration, bytesIn, bytesOut, drops: 1 }
   ])

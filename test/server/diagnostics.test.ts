@@ -35,7 +35,7 @@ t.test('attach, detach and refuse are published with the hub they come from', as
   const { hub, ...refusal } = refused[0]!
   t.equal(hub, app.relayHub)
   t.same(refusal, {
-    statusCode: 503, code: 'FST_RELAY_HUB_FULL', message: 'This relay has its 1 peers already', address: '127.0.0.1', path: '/relay/:network'
+    statusCode: 503, code: 'FST_RELAY_HUB_FULL', message: 'The relay is full (maxPeers: 1)', address: '127.0.0.1', path: '/relay/:network'
   })
 
   tunnel.send(transportData(1, 100))
@@ -79,7 +79,7 @@ t.test('the spans of the example in docs/metrics.md', async (t) => {
   const [refusal, whole] = exporter.getFinishedSpans()
   t.match(refusal, {
     name: 'relay refusal',
-    status: { code: SpanStatusCode.ERROR, message: 'This relay has its 1 peers already' },
+    status: { code: SpanStatusCode.ERROR, message: 'The relay is full (maxPeers: 1)' },
     attributes: { 'http.response.status_code': 503, 'error.type': 'FST_RELAY_HUB_FULL', 'http.route': '/relay/:network' }
   })
   t.match(whole, {

@@ -3,33 +3,33 @@ const dropWords = {
   empty: 'a target sent a datagram without bytes',
   'queue-full': 'the receiver’s socket is blocked, and its queue is full',
   'peer-away': 'the receiver has no tunnel at the moment',
-  'peer-closed': 'the receiver was closed while they waited',
-  'no-session': 'no handshake went before',
-  'no-pending': 'an answer to a handshake that nobody has begun',
-  'no-responder': 'nobody in the channel has the public key that the handshake is for',
+  'peer-closed': 'the receiver was closed while the datagram waited',
+  'no-session': 'no WireGuard session: no handshake before it',
+  'no-pending': 'a response without a handshake initiation before it',
+  'no-responder': 'no peer of the channel has the public key that the handshake is for',
   'initiation-rate': 'the sender starts handshakes too often',
   'mac1-budget': 'too many handshakes for unknown keys',
-  'index-collision': 'the session index stands for somebody else',
-  unroutable: 'no WireGuard message, and the channel has not exactly two peers',
-  'udp-too-large': 'the target’s network takes none of that size',
+  'index-collision': 'the session index belongs to another peer',
+  unroutable: 'not a WireGuard message, and the channel does not have exactly two peers',
+  'udp-too-large': 'too large for the target’s network',
   'udp-queue-full': 'the target’s network is slower than the tunnel',
   'udp-error': 'the target’s network reported an error'
 }
 
 const endWords = {
   'protocol-error': 'broke the rules of its framing',
-  unstamped: 'something on the way has changed its messages',
+  unstamped: 'its messages were changed on the way',
   replaced: 'another tunnel has the same identity now',
   idle: 'was silent for too long',
   'write-deadline': 'took nothing for too long',
   disconnected: 'was disconnected by the operator',
   shutdown: 'the relay is shutting down',
   'target-failed': 'its target failed',
-  limit: 'went beyond a limit',
+  limit: 'exceeded a limit',
   ended: 'the client ended it',
   lost: 'the connection broke',
-  'pair-timeout': 'nobody came to be its other half',
-  'partner-lost': 'its other half was lost'
+  'pair-timeout': 'no second tunnel came in time',
+  'partner-lost': 'the other tunnel of the pair broke'
 }
 
 const refusalWords = {
@@ -64,7 +64,7 @@ const refusalWords = {
   FST_RELAY_CHANNEL_PAIRED: 'a third tunnel for a channel of two',
   FST_RELAY_CHANNEL_FULL: 'the channel is full',
   FST_RELAY_KEYLESS_FULL: 'too many peers of the channel have no public key',
-  FST_RELAY_TARGET: 'the app has chosen what is no target',
+  FST_RELAY_TARGET: 'the app chose an invalid target',
   FST_RELAY_TARGET_UNREACHABLE: 'the target cannot be reached',
   FST_RELAY_TARGET_TIMEOUT: 'the target has not answered in time',
   FST_RELAY_REPLACED_TOO_OFTEN: 'two devices seem to share an identity',
@@ -86,20 +86,20 @@ export const wordsOfDrop = (reason) => dropWords[reason] ?? reason
 
 export const wordsOfEnd = (reason) => endWords[reason] ?? reason
 
-/** Of an error code, or of a status where a hook of the app refused. */
+/** @param code an error code, or the status where a hook of the app refused */
 export function wordsOfRefusal (code) {
   if (!/^\d+$/.test(code)) return refusalWords[code] ?? code
   return `a hook of the app refused${code in statusWords ? `: ${statusWords[code]}` : ''}`
 }
 
-/** A peer's or a channel's name; both may have none that can be shown. */
+/** The name of a peer or channel as the page shows it. */
 export const named = (name) => name.trim() === '' ? '(no name)' : name
 
 const units = ['', 'k', 'M', 'G', 'T', 'P']
 
 function withPrefix (value, unit) {
   let i = 0
-  // Before it would be rounded up to a thousand of its unit.
+  // 999.5 would be shown as 1000.
   for (; value >= 999.5 && i < units.length - 1; i++) value /= 1000
   const digits = i === 0 ? (value > 0 && value < 10 && !Number.isInteger(value) ? 1 : 0) : (value < 9.95 ? 1 : 0)
   return `${value.toFixed(digits)} ${units[i]}${unit}`.trim()
@@ -107,7 +107,7 @@ function withPrefix (value, unit) {
 
 export const formatBytes = (bytes) => withPrefix(bytes, 'B')
 
-/** Of bytes per second; nothing is known before the second time of counting. */
+/** @param rate bytes per second; undefined before the second count */
 export const formatRate = (rate) => rate === undefined ? '–' : withPrefix(rate, 'B/s')
 
 export const formatCount = (count) => count.toLocaleString('en')
