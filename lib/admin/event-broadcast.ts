@@ -1,6 +1,8 @@
+import type { ServerResponse } from 'node:http'
 import { Readable } from 'node:stream'
 import type { DetachInfo, PeerInfo } from '../hub/hub-info.ts'
 import type { RefusalInfo, RelayHub } from '../server/relay-hub.ts'
+import { LINGER_MS } from '../tunnel/linger.ts'
 import { printable } from '../util/printable.ts'
 import { rememberPeer, viewPeer, viewRefusal } from './views.ts'
 
@@ -26,6 +28,9 @@ export interface EventHistory {
   moves: RememberedEvent[]
 }
 
+/** A response; to destroy one that has been sent does nothing. */
+type Answer = Pick<ServerResponse, 'destroy'>
+
 /** Tells a hub's events to any number of readers, as lines of JSON, and remembers the last ones. */
 export class EventBroadcast {
   readonly #hub: RelayHub
@@ -50,9 +55,12 @@ export class EventBroadcast {
     return this.#history
   }
 
-  /** A stream of what happens from now on, one heartbeat first; destroy it when nobody reads it any more. */
-  read (): Readable {
-    const reader = new EventReader()
+  /**
+   * A stream of what happens from now on, one heartbeat first; destroy it when nobody reads it any more.
+   * @param answer what it is sent as; destroyed where the client has not taken the end 1 s after `close`
+   */
+  read (answer?: Answer): Readable {
+    const reader = new EventReader(answer)
     reader.tell(line('heartbeat', {}))
     if (this.#isClosed) {
       reader.push(null)
@@ -63,14 +71,18 @@ export class EventBroadcast {
     return reader
   }
 
-  /** Ends all streams, behind what they have been told. */
+  /** Ends all streams, behind what they have been told, and breaks off those whose end is not taken: the app would wait for them. */
   close (): void {
+    if (this.#isClosed) return
     this.#isClosed = true
     clearInterval(this.#timer)
     this.#hub.off('attach', this.#onAttach)
     this.#hub.off('detach', this.#onDetach)
     this.#hub.off('refuse', this.#onRefuse)
-    for (const reader of this.#readers) reader.push(null)
+    // One that has ended is not among them any more; its client may not have taken all of it.
+    const readers = [...this.#readers]
+    for (const reader of readers) reader.push(null)
+    setTimeout(() => readers.forEach((reader) => reader.cut()), LINGER_MS).unref()
   }
 
   readonly #onAttach = (peer: PeerInfo): void => {
@@ -114,9 +126,17 @@ class EventReader extends Readable {
   #mayPush = true
   #missed = 0
   #hasTaken = true
+  readonly #answer: Answer | undefined
 
-  constructor () {
+  constructor (answer: Answer | undefined) {
     super({ highWaterMark: MAX_WAITING_BYTES })
+    this.#answer = answer
+  }
+
+  /** Destroys what is left of it. */
+  cut (): void {
+    this.destroy()
+    this.#answer?.destroy()
   }
 
   override _read (): void {

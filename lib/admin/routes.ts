@@ -59,7 +59,7 @@ export function defineRoutes (fastify: FastifyInstance, hub: RelayHub, broadcast
       .type('application/x-ndjson')
       // nginx gathers what it passes on unless told otherwise.
       .header('X-Accel-Buffering', 'no')
-      .send(broadcast.read())
+      .send(broadcast.read(reply.raw))
   })
 }
 

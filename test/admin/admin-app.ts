@@ -11,7 +11,7 @@ export const authorization = `Basic ${btoa('admin:secret')}`
  * A relay with an admin scope at `/relay-admin` behind basic auth; its clients say themselves who they are (see `openTunnel`),
  * and the last part of the path names the channel.
  */
-export async function startAdmin (t: Test, { relay = {}, before = () => {} }: { relay?: HubOptions, before?: (app: FastifyInstance) => unknown } = {}): Promise<FastifyInstance> {
+export async function startAdmin (t: Test, { relay = {}, server = {}, before = () => {} }: { relay?: HubOptions, server?: object, before?: (app: FastifyInstance) => unknown } = {}): Promise<FastifyInstance> {
   return await startApp(t, async (app) => {
     await before(app)
     await app.register(basicAuth, {
@@ -27,7 +27,7 @@ export async function startAdmin (t: Test, { relay = {}, before = () => {} }: { 
       identify: ({ headers }) => ({ id: headers['x-id'] as string | undefined, context: { secret: 'of the app' } })
     })
     await app.register(relayAdmin, { prefix: '/relay-admin', onRequest: app.basicAuth })
-  }, { relay: { clientHandshakesPerSecond: 10_000, channelHandshakesPerSecond: 10_000, handshakesPerSecond: 10_000, ...relay } })
+  }, { server, relay: { clientHandshakesPerSecond: 10_000, channelHandshakesPerSecond: 10_000, handshakesPerSecond: 10_000, ...relay } })
 }
 
 /** What a route answers to the operator. */

@@ -1,5 +1,6 @@
 import { once } from 'node:events'
 import { get as request, type IncomingMessage } from 'node:http'
+import { connect as connectHttp2 } from 'node:http2'
 import type { AddressInfo } from 'node:net'
 import type { Readable } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
@@ -109,6 +110,30 @@ t.test('ends with the app, behind what its end brings', async (t) => {
   await ended
   t.match(events.all.map(({ event }) => event), ['heartbeat', 'attach', 'detach'])
   t.equal(events.all[2].reason, 'shutdown')
+})
+
+t.test('readers that take nothing do not keep the app from closing', async (t) => {
+  const app = await startAdmin(t)
+  const answers = []
+  for (let i = 0; i < 3; i++) answers.push(await openEvents(t, app))
+  const long = { ...refusal, message: 'x'.repeat(400), path: `/${'y'.repeat(400)}` }
+  // More than the system holds for those that do not read.
+  for (let i = 0; i < 20_000; i++) {
+    app.relayHub.emit('refuse', long)
+    if (i % 100 === 0) await new Promise((resolve) => setImmediate(resolve))
+  }
+  await app.close()
+})
+
+t.test('nor over HTTP/2 those that leave no room for anything', async (t) => {
+  const app = await startAdmin(t, { server: { http2: true } })
+  const { port } = app.server.address() as AddressInfo
+  const session = connectHttp2(`http://127.0.0.1:${port}`, { settings: { initialWindowSize: 0 } })
+  t.teardown(() => session.destroy())
+  const streams = Array.from({ length: 10 }, () => session.request({ ':path': '/relay-admin/events', authorization }))
+  for (const stream of streams) stream.on('error', () => {})
+  await Promise.all(streams.map((stream) => once(stream, 'response')))
+  await app.close()
 })
 
 t.test('ends with the hub, where a hook of the app has kept Fastify from telling', async (t) => {
