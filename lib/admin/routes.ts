@@ -5,6 +5,7 @@ import type { RelayHub } from '../server/relay-hub.ts'
 import type { EventBroadcast } from './event-broadcast.ts'
 import { checkSameOrigin } from './same-origin.ts'
 import { schemas } from './schemas.ts'
+import { Turns } from './turns.ts'
 import { selectChannels, selectPeers, viewChannel, viewPeer, type PageQuery, type PeerQuery } from './views.ts'
 
 /** Defines the JSON routes. */
@@ -17,6 +18,9 @@ export function defineRoutes (fastify: FastifyInstance, hub: RelayHub, broadcast
       'Cross-Origin-Resource-Policy': 'same-origin'
     })
   })
+
+  const turns = new Turns()
+  fastify.addHook('preHandler', async (_request, reply) => await turns.take(reply))
 
   fastify.get('/stats', { schema: schemas.stats }, async () => ({ time: Date.now(), ...hub.stats() }))
 
