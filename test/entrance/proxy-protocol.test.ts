@@ -589,3 +589,29 @@ t.test('connections whose header is awaited count for maxConnections, and nobody
   while (await connectionsOf(app) > 1) await delay(1)
   await testServes(t, app)
 })
+
+t.test('many headers that are never finished hold little, keep nobody out, and end at the timeout', async (t) => {
+  const COUNT = 300
+  const app = await startProxied(t, { timeout: 2000 })
+  const unfinished = [
+    headerOf('203.0.113.7').subarray(0, -1),
+    // As long as a header may say it is.
+    Buffer.concat([lengthOf(headerOf('203.0.113.7', 2), 4096), Buffer.alloc(4096 - 13)])
+  ]
+  const before = process.memoryUsage().arrayBuffers
+  const slow = await Promise.all(Array.from({ length: COUNT }, async (_, i) => {
+    const client = await dialThrough(t, app, '')
+    const bytes = unfinished[i % 2]!
+    for (let at = 0; at < bytes.length; at += 512) {
+      client.socket.write(bytes.subarray(at, at + 512))
+      await delay(1)
+    }
+    return client
+  }))
+  await testServes(t, app)
+  const kept = process.memoryUsage().arrayBuffers - before
+  t.ok(kept < 16 * 2 ** 20, `${(kept / 2 ** 20).toFixed(1)} MiB of array buffers`)
+  await Promise.all(slow.map(({ closed }) => closed))
+  while (await connectionsOf(app) > 0) await delay(1)
+  t.equal(app.relayHub.stats().refusedConnections['timeout'], COUNT)
+})
