@@ -1,5 +1,4 @@
 import { readdirSync, readFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
 import { extname } from 'node:path'
 import type { FastifyInstance } from 'fastify'
 
@@ -7,7 +6,8 @@ const contentTypes: Record<string, string> = {
   '.html': 'text/html; charset=utf-8',
   '.js': 'text/javascript; charset=utf-8',
   '.css': 'text/css; charset=utf-8',
-  '.svg': 'image/svg+xml'
+  '.svg': 'image/svg+xml',
+  '.txt': 'text/plain; charset=utf-8'
 }
 
 /** All resources from this origin, nothing inline, no framing, and no text that becomes markup or code. */
@@ -15,7 +15,8 @@ const PAGE_POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; im
   "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
 
 const directory = new URL('./page/', import.meta.url)
-const chartFiles = ['uPlot.iife.min.js', 'uPlot.min.css']
+/** uPlot's, and where its package has them. The build puts them beside the page's own. */
+const chartFiles = { 'uPlot.iife.min.js': 'dist/uPlot.iife.min.js', 'uPlot.min.css': 'dist/uPlot.min.css', 'uPlot.LICENSE.txt': 'LICENSE' }
 
 /** Serves the page: a fixed list of files, from memory. */
 export function definePage (fastify: FastifyInstance): void {
@@ -37,7 +38,9 @@ export function definePage (fastify: FastifyInstance): void {
 
 function readPage (): Map<string, Buffer> {
   const files = new Map(readdirSync(directory).map((name) => [name, readFileSync(new URL(name, directory))]))
-  const { resolve } = createRequire(import.meta.url)
-  for (const name of chartFiles) files.set(name, readFileSync(resolve(`uplot/dist/${name}`)))
+  for (const [name, path] of Object.entries(chartFiles)) {
+    // Not built: the sources are run where they are, and the development dependencies are there.
+    if (!files.has(name)) files.set(name, readFileSync(new URL(`../../node_modules/uplot/${path}`, import.meta.url)))
+  }
   return files
 }
