@@ -91,7 +91,10 @@ declare module 'fastify' {
 /** The plugin. Registered again, in whatever scope, it shares the hub of the server. */
 export const spanzaRelay = fp(registerRelay, { fastify: '5.x', name: 'fastify-spanza-relay' })
 
-/** What the plugin has made for the server of `fastify`. */
+/**
+ * What the plugin has made for the server of `fastify`.
+ * @internal
+ */
 export function relayServerOf ({ server }: FastifyInstance): RelayServer | undefined {
   return relayServers.get(server)?.server
 }

@@ -4,6 +4,7 @@ import { EventBroadcast } from './event-broadcast.ts'
 import { definePage } from './page-files.ts'
 import { defineRoutes } from './routes.ts'
 
+/** The hooks by which the scope can be guarded, in the order in which Fastify runs them. */
 const guardNames = ['onRequest', 'preParsing', 'preValidation', 'preHandler'] as const
 
 /** The scope's prefix, and the hooks that guard it: one or several of each kind. */

@@ -53,6 +53,7 @@ export const protocols = {
   websocket: agreeOnHttpUpgrade
 } satisfies Record<string, Agree>
 
+/** An upgrade token that the relay speaks. */
 export type ProtocolName = keyof typeof protocols
 
 export const protocolNames = Object.keys(protocols) as ProtocolName[]

@@ -18,6 +18,7 @@ export const notices = {
   'index-collision': 8
 } as const
 
+/** What a relay tells a client about its WireGuard handshakes. */
 export type NoticeName = keyof typeof notices
 
 const byCode = new Map<number, NoticeName>(Object.entries(notices).map(([name, code]) => [code, name as NoticeName]))

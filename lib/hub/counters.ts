@@ -6,6 +6,7 @@ export const dropReasons = [
   'mac1-budget', 'initiation-rate', 'index-collision', 'unroutable', 'udp-too-large', 'udp-queue-full', 'udp-error'
 ] as const
 
+/** Why the relay has dropped a datagram: docs/operating.md says what each means. */
 export type DropReason = typeof dropReasons[number]
 
 /** Everything a hub counts over its life; plain numbers, because they are counted for every datagram. */

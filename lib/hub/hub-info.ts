@@ -1,7 +1,7 @@
 import type { FramingName } from '../framing/framings.ts'
 import type { DetachReason } from '../tunnel/close-reasons.ts'
 import type { HttpVersion } from '../util/http-version.ts'
-import type { DropReason } from './counters.ts'
+import type { Counters, DropReason } from './counters.ts'
 import type { HandshakeFaultInfo, HandshakeInfo } from './packet/handshake-record.ts'
 
 /** What a hub shows of itself, and what it is asked by. */
@@ -82,4 +82,15 @@ export interface PeerSelector {
   id: string
   scope?: string
   kind?: ChannelKey['kind']
+}
+
+/** What a hub counts, and how much there is now. */
+export interface TrafficStats extends Counters {
+  peers: number
+  channels: number
+  tunnels: TunnelCount[]
+  /** WireGuard sessions that are known, each once for either side. */
+  sessions: number
+  /** Datagrams that wait for blocked sockets. */
+  waiting: number
 }

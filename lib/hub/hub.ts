@@ -14,7 +14,7 @@ import { TargetChannel } from './target/target-channel.ts'
 import type { DetachReason } from '../tunnel/close-reasons.ts'
 import type { Tunnel } from '../tunnel/tunnel.ts'
 import type { Admitted } from './admitted.ts'
-import type { ChannelInfo, ChannelKey, DetachInfo, PeerInfo, PeerSelector, TunnelCount } from './hub-info.ts'
+import type { ChannelInfo, ChannelKey, DetachInfo, PeerInfo, PeerSelector, TrafficStats, TunnelCount } from './hub-info.ts'
 import type { HubContext, Peer } from './peer.ts'
 
 const MAX_TICK_MS = 1000
@@ -28,17 +28,6 @@ export interface HubLog {
   info: (fields: object, message: string) => void
   warn: (fields: object, message: string) => void
   error: (fields: object, message: string) => void
-}
-
-/** The counters, and how much there is now. */
-export interface TrafficStats extends Counters {
-  peers: number
-  channels: number
-  tunnels: TunnelCount[]
-  /** WireGuard sessions that are known, each once for either side. */
-  sessions: number
-  /** Datagrams that wait for blocked sockets. */
-  waiting: number
 }
 
 interface Channel {

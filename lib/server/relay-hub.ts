@@ -1,6 +1,5 @@
 import type { EventEmitter } from 'node:events'
-import type { TrafficStats } from '../hub/hub.ts'
-import type { ChannelInfo, DetachInfo, PeerInfo, PeerSelector } from '../hub/hub-info.ts'
+import type { ChannelInfo, DetachInfo, PeerInfo, PeerSelector, TrafficStats } from '../hub/hub-info.ts'
 import type { HubOptions } from '../hub/hub-options.ts'
 import type { HandshakeCounters } from './handshake-counters.ts'
 
