@@ -30,7 +30,7 @@ t.test('the request line', async (t) => {
     ['absolute form with https', target('https://localhost/relay'), notAPath],
     ['absolute form in capitals', target('HTTP://LOCALHOST/relay'), notAPath],
     ['absolute form without a path', target('http://localhost'), notFound('http://localhost')],
-    ['absolute form of another scheme', target('ftp://localhost/relay'), notFound('ftp://localhost/relay')],
+    ['absolute form of another scheme', target('ftp://localhost/relay'), badUrl('ftp://localhost/relay')],
     ['absolute form, of no relay route', target('http://localhost/nowhere'), notFound('http://localhost/nowhere')],
     ['absolute form, of a REST route', target('http://localhost/alive'), served(200, 'alive')],
     ['asterisk form', target('*'), notFound('*')],

@@ -48,16 +48,18 @@ const exported: Record<string, string[]> = {
 
 /** What those are made of, and shows in an editor, though it has no name that could be imported. */
 const parts = [
-  'Counters', 'HandshakeCounters', 'HistogramData', 'HttpVersion', 'ProxyProtocolVersion', 'RawOptions', 'RelayMethod',
+  'Counters', 'HandshakeCounters', 'HistogramData', 'HttpVersion', 'HttpVersionNumber', 'ProxyProtocolVersion', 'RawOptions', 'RelayMethod',
   'TrafficStats', 'UdpSendFault',
   // Lists of which a type names the members.
-  'closeReasons', 'dropReasons', 'guardNames', 'notices', 'otherReasons'
+  'closeReasons', 'dropReasons', 'guardNames', 'httpVersions', 'notices', 'otherReasons'
 ]
 
 /** What is reached today, and is none of a user's business. Only ever shorter. */
 const internal = [
   // By ProtocolName, which is the keys of the table.
   'Agree', 'Agreement', 'protocols',
+  // By DatagramFraming, likewise.
+  'framingsByName',
   // By the constructor of RelayConnection, which nobody calls but `connect`.
   'ConnectionFraming', 'ConnectionSink', 'DatagramSink', 'Decoder', 'DecoderOptions', 'Encoding', 'Framing', 'FramingFault',
   'RelayConnectionSettings'

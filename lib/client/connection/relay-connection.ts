@@ -30,6 +30,7 @@ export interface ConnectionNotice {
   text: string
 }
 
+/** The events of a connection, with what their listeners get. */
 export interface RelayConnectionEvents {
   /** One datagram: a view of received memory that nothing else uses. Copy it if you keep it for long. */
   message: [datagram: Buffer]

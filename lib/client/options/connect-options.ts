@@ -99,6 +99,7 @@ export interface DatagramOptions extends TransportOptions {
 /** Options of `connect` for a tunnel of datagrams. With `keyless`, give the framings: its default is `'raw'`. */
 export type ConnectOptions = DatagramOptions & ({ protocol?: 'spanza' } | { protocol: 'websocket', keyless?: false } | { framings: readonly DatagramFraming[] })
 
+/** What the options for tunnels of bytes have in common. */
 interface RawOptions extends TransportOptions {
   /**
    * Sent right behind the request, without waiting for the 101. With 0 bytes, later writes do not wait either. It is

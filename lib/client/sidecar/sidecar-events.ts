@@ -12,6 +12,7 @@ export interface SidecarStop {
   error?: Error
 }
 
+/** The events of a sidecar, with what their listeners get. */
 export interface SidecarEvents {
   /** The UDP port is bound. */
   listening: [address: AddressInfo]
