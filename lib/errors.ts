@@ -19,7 +19,7 @@ export const errors = {
   FST_RELAY_CLIENT_UNFINISHED: createError<[string, number]>('FST_RELAY_CLIENT_UNFINISHED', 'Too many unfinished handshakes from %s (maxClientUnfinishedHandshakes: %d)', 429),
   FST_RELAY_CLIENT_RATE: createError<[string, number]>('FST_RELAY_CLIENT_RATE', 'Too many handshakes from %s (clientHandshakesPerSecond: %d)', 429),
   FST_RELAY_HUB_RATE: createError<[number]>('FST_RELAY_HUB_RATE', 'Too many handshakes at this relay (handshakesPerSecond: %d)', 503),
-  FST_RELAY_UPGRADE_REQUIRED: createError<[string]>('FST_RELAY_UPGRADE_REQUIRED', 'This is a relay: send Upgrade with one of: %s', 426),
+  FST_RELAY_UPGRADE_REQUIRED: createError<[string, string]>('FST_RELAY_UPGRADE_REQUIRED', 'This is a relay: send Upgrade with one of: %s%s', 426),
   FST_RELAY_PROTOCOL: createError<[string, string]>('FST_RELAY_PROTOCOL', 'This relay does not speak "%s", only: %s', 400),
   FST_RELAY_CONNECT_PROTOCOL: createError<[string, string]>('FST_RELAY_CONNECT_PROTOCOL', 'This relay does not speak "%s" over HTTP/2, only: %s', 501),
   FST_RELAY_WEBSOCKET_VERSION: createError<[string]>('FST_RELAY_WEBSOCKET_VERSION', 'This relay speaks version 13 of the WebSocket protocol, the request says: %s', 426),

@@ -100,6 +100,7 @@ export function parseCommand (args: string[], env: NodeJS.ProcessEnv): Command {
     if (token !== undefined) options.token = token
   }
   const { ca, cert, key, insecure = false } = values
+  checkTlsFlags(url, { ca, cert, key, insecure: insecure || undefined })
   if (ca !== undefined || cert !== undefined || key !== undefined) {
     usage(() => checkTlsFiles({ ca, cert, key }))
     options.tls = () => ({ ...readTlsFiles({ ca, cert, key }), ...(insecure ? { rejectUnauthorized: false } : {}) })
@@ -122,6 +123,17 @@ function parse (args: string[]) {
     // Only Node's first sentence; the rest explains "--" and positional arguments.
     throw new UsageError((error as Error).message.split('. ')[0])
   }
+}
+
+/** The sidecar calls all of them its option tls. */
+function checkTlsFlags (url: string, flags: Record<string, unknown>): void {
+  if (!URL.canParse(url)) return
+  const { protocol } = new URL(url)
+  if (protocol !== 'http:' && protocol !== 'ws:') return
+  const given = Object.keys(flags).filter((name) => flags[name] !== undefined).map((name) => `--${name}`).join(', ')
+  if (given === '') return
+  const secure = protocol === 'ws:' ? 'wss:' : 'https:'
+  throw new UsageError(`${given}: for ${secure} URLs only, and this one begins with ${protocol}//; write ${secure}//, or leave ${given} out`)
 }
 
 /** Whether a token or an Authorization header would leave this machine unencrypted. */

@@ -107,7 +107,9 @@ export function reportJson (sidecar: UdpSidecar, write: WriteLine): void {
 
 /** The final line, for people. */
 export function stopText ({ reason, text, error }: SidecarStop, hasToken = true): string {
-  return reason === undefined ? text + adviceFor(error, hasToken) : `The connection was closed for good: ${explain(reason, text)}`
+  if (reason === undefined) return text + adviceFor(error, hasToken)
+  const advice = reason === 'replaced' ? '; give each device a token of its own, and run one sidecar for each token' : ''
+  return `The connection was closed for good: ${explain(reason, text)}${advice}`
 }
 
 function errorFields (error: Error) {

@@ -3,19 +3,25 @@ import { createRequire } from 'node:module'
 import { describeError } from '../client/describe-error.ts'
 import { UdpSidecar } from '../client/sidecar/sidecar.ts'
 import type { SidecarStop } from '../client/sidecar/sidecar-events.ts'
+import { DEFAULT_LISTEN } from '../client/sidecar/sidecar-options.ts'
 import { errors } from '../errors.ts'
+import { formatHostPort } from '../util/host-port.ts'
 import { UsageError, parseCommand, type Command } from './arguments.ts'
 import { exitCodeOf, exitCodes } from './exit-codes.ts'
 import { help } from './help.ts'
 import { LiveLine } from './live-line.ts'
 import { serveMetrics, type MetricsServer } from './metrics-server.ts'
+import { portError } from './port-fault.ts'
 import { jsonLine, reportJson, reportText, stopText, type WriteLine } from './report.ts'
 import { sidecarMetrics } from './sidecar-metrics.ts'
+import { watchSilence } from './silence.ts'
 import { liveText, trafficText, watchTraffic } from './traffic.ts'
 
 /** How often traffic is reported, in milliseconds: on a terminal, and elsewhere. */
 const LIVE_MS = 1000
 const LOG_MS = 60_000
+/** After how much silence of WireGuard's from the beginning something is said, in milliseconds. */
+const SILENCE_MS = 30_000
 
 // The reader of the lines may exit; the tunnel stays.
 process.stdout.on('error', () => {})
@@ -47,6 +53,7 @@ async function runConnect ({ options, json, metrics, warnings }: Command & { nam
   const hasToken = options.token !== undefined
   if (json) reportJson(sidecar, output.write)
   else reportText(sidecar, String(options.url), output.write, hasToken)
+  const endSilence = json ? () => {} : watchSilence(sidecar, SILENCE_MS, output.write)
   let server: MetricsServer | undefined
   let outcome
   try {
@@ -55,13 +62,19 @@ async function runConnect ({ options, json, metrics, warnings }: Command & { nam
       for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => resolve('signalled'))
     })
     if (metrics !== undefined) {
-      server = await serveMetrics(metrics, () => sidecarMetrics(sidecar.stats))
+      server = await serveMetrics(metrics, () => sidecarMetrics(sidecar.stats)).catch((error) => {
+        throw portError(error, { flag: '--metrics', value: formatHostPort(metrics), takenBy: 'another sidecar' })
+      })
       const { url } = server
       output.write(json ? jsonLine('metrics', { url }) : `Metrics at ${url}`)
     }
-    outcome = await Promise.race([sidecar.start().then(() => stopped), signalled])
+    const started = sidecar.start().catch((error) => {
+      throw portError(error, { flag: '--listen', value: options.listen ?? DEFAULT_LISTEN, takenBy: 'another sidecar, or by WireGuard as its ListenPort' })
+    })
+    outcome = await Promise.race([started.then(() => stopped), signalled])
   } finally {
     await Promise.all([sidecar.close(), server?.close()])
+    endSilence()
     output.end()
   }
   if (outcome === 'signalled') return exitCodes.stopped

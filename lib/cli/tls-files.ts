@@ -3,6 +3,8 @@ import { createSecureContext } from 'node:tls'
 import { describeError } from '../client/describe-error.ts'
 import type { TlsOptions } from '../client/options/connect-options.ts'
 
+const CERTIFICATE = /^-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----/m
+
 /** The files that `--ca`, `--cert` and `--key` name. */
 export interface TlsFiles {
   ca?: string | undefined
@@ -19,6 +21,10 @@ export function readTlsFiles (files: TlsFiles): TlsOptions {
   for (const name of ['ca', 'cert', 'key'] as const) {
     const file = files[name]
     if (file !== undefined) tls[name] = readText(file, `--${name}`)
+  }
+  // OpenSSL takes a file without one as no CA at all.
+  if (typeof tls.ca === 'string' && !CERTIFICATE.test(tls.ca)) {
+    throw new Error(`--ca ${files.ca} holds no certificate: it must be the CA's certificate in PEM, with a line -----BEGIN CERTIFICATE-----`)
   }
   return tls
 }

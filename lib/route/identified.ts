@@ -46,8 +46,8 @@ export function readIdentity (identified: Identified): ReadIdentity {
     throw new errors.FST_RELAY_IDENTITY(`part ${printable(unknown)}`, meant === undefined ? `there are only ${parts.join(', ')}` : `did you mean ${meant}?`)
   }
   const { id, channel, publicKey, context } = identified
-  if (id !== undefined && (typeof id !== 'string' || id === '' || id.length > MAX_LENGTH)) throw unusable('id', id)
-  if (channel !== undefined && (typeof channel !== 'string' || channel.length > MAX_LENGTH)) throw unusable('channel', channel)
+  if (id !== undefined && (typeof id !== 'string' || id === '' || id.length > MAX_LENGTH)) throw unusable('id', id, `a string of 1 to ${MAX_LENGTH} characters`)
+  if (channel !== undefined && (typeof channel !== 'string' || channel.length > MAX_LENGTH)) throw unusable('channel', channel, `a string of at most ${MAX_LENGTH} characters`)
   const key = publicKey == null ? undefined : readKey(publicKey)
   return { id: id ?? key?.toString('base64'), channel, publicKey: key, context }
 }
@@ -56,11 +56,12 @@ function readKey (publicKey: string | Uint8Array): Buffer {
   const bytes = typeof publicKey === 'string' && keyPattern.test(publicKey)
     ? Buffer.from(publicKey, 'base64')
     : publicKey instanceof Uint8Array ? Buffer.from(publicKey) : undefined
-  if (bytes?.length !== KEY_LENGTH) throw unusable('publicKey', publicKey)
+  if (bytes?.length !== KEY_LENGTH) throw unusable('publicKey', publicKey, 'a WireGuard public key, 44 characters as `wg pubkey` prints it or 32 bytes')
   return bytes
 }
 
-function unusable (part: string, value: unknown): Error {
+function unusable (part: string, value: unknown, expected: string): Error {
   // The client is told, too: of an object that was given by mistake nothing is shown.
-  return new errors.FST_RELAY_IDENTITY(part, typeof value === 'object' && value !== null ? 'an object' : inspect(value))
+  const given = typeof value === 'object' && value !== null ? 'an object' : inspect(value, { maxStringLength: MAX_LENGTH })
+  return new errors.FST_RELAY_IDENTITY(part, `${given}, not ${expected}`)
 }

@@ -70,7 +70,7 @@ export class RelayRoute {
     try {
       const handshake = Handshake.of(request.raw)
       if (this.#options.plain !== undefined && (handshake === undefined || asksForNothing(handshake))) return handshake?.ignore()
-      if (handshake === undefined) throw new errors.FST_RELAY_UPGRADE_REQUIRED(this.#protocols.join(', '))
+      if (handshake === undefined) throw new errors.FST_RELAY_UPGRADE_REQUIRED(this.#protocols.join(', '), lostUpgradeText(request))
       const isWebSocket = this.#protocolOf(handshake) === 'websocket' && handshake.asksForWebSocket
       if (isWebSocket) raise(checkOpeningHandshake(request.headers, handshake.httpVersion === '1.1'))
       const { hosts, origins } = this.#options
@@ -266,6 +266,12 @@ export class RelayRoute {
     this.#fastify.log.warn({ address }, 'every relay tunnel comes from one address, and says that it was forwarded: ' +
       'set trustProxy, or limits per client address will meet all clients together')
   }
+}
+
+/** Only a request that asked for an upgrade has these headers: the operator, who can mend the proxy, reads this in the log. */
+function lostUpgradeText ({ headers }: FastifyRequest): string {
+  const left = ['Spanza-Framing', 'Sec-WebSocket-Version'].find((name) => headers[name.toLowerCase()] !== undefined)
+  return left === undefined ? '' : `; this request has ${left}, so the proxy in front of this server seems to take Upgrade away`
 }
 
 /** Refusals that name what the client may ask for instead. */

@@ -132,6 +132,7 @@ t.test('reads the token’s file anew each time, else the environment', async (t
 })
 
 t.test('says what is wrong with a command line, and shows no secrets', async (t) => {
+  const [caFile, keyFile] = ['ca.pem', 'server-key.pem'].map((name) => fileURLToPath(new URL(`../fixtures/${name}`, import.meta.url))) as [string, string]
   const url = 'https://relay.example.com/'
   const cases: Array<[string[], RegExp]> = [
     [[], /a command is missing/],
@@ -145,7 +146,12 @@ t.test('says what is wrong with a command line, and shows no secrets', async (t)
     [['connect', url, '--header', 'secret'], /--header takes a name and a value/],
     [['connect', url, '--token-file', '/nowhere'], /--token-file cannot be read: .*ENOENT/],
     [['connect', url, '--ca', '/nowhere'], /--ca cannot be read/],
-    [['connect', url, '--ca', '/dev/null', '--key', fileURLToPath(import.meta.url)], /--ca, --key cannot be used, they must be PEM files/],
+    [['connect', url, '--ca', caFile, '--key', fileURLToPath(import.meta.url)], /--ca, --key cannot be used, they must be PEM files/],
+    [['connect', url, '--ca', keyFile], /^--ca .*server-key\.pem holds no certificate: it must be the CA's certificate in PEM, with a line -----BEGIN CERTIFICATE-----$/],
+    [['connect', url, '--ca', '/dev/null'], /^--ca \/dev\/null holds no certificate/],
+    [['connect', 'http://relay.example.com/', '--ca', caFile], /^--ca: for https: URLs only, and this one begins with http:\/\/; write https:\/\/, or leave --ca out$/],
+    [['connect', 'http://relay.example.com/', '--insecure', '--ca', caFile], /^--ca, --insecure: for https: URLs only/],
+    [['connect', 'ws://relay.example.com/', '--protocol', 'websocket', '--insecure'], /^--insecure: for wss: URLs only, and this one begins with ws:\/\/; write wss:\/\//],
     [['connect', url, '--protocol', 'quic'], /--protocol must be auto, spanza, websocket, not quic/],
     [['connect', url, '--keyless'], /--keyless goes with --protocol websocket only/],
     [['connect', url, '--metrics', '9101'], /--metrics takes an address and a port, .* not 9101/],

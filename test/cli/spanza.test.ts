@@ -132,7 +132,7 @@ t.test('the exit code tells why it ended', async (t) => {
   })
 
   const final: Array<[CloseReason, number, RegExp]> = [
-    ['replaced', 4, /closed for good: another device with the same identity took the place \(words\)\n/],
+    ['replaced', 4, /closed for good: another device with the same identity took the place \(words\); give each device a token of its own, and run one sidecar for each token\n/],
     ['disconnected', 5, /closed for good: the relay’s operator ended it \(words\)\n/],
     ['unstamped', 5, /closed for good/]
   ]
@@ -151,7 +151,8 @@ t.test('the exit code tells why it ended', async (t) => {
     const peer = await udpPeer(t)
     const program = spanza(t, ['connect', 'http://127.0.0.1:1/', '--listen', peer.address])
     t.equal(await program.end(DEADLINE), 1)
-    t.match(errorsOf(program), /EADDRINUSE/)
+    t.equal(errorsOf(program).trim(), `spanza: --listen ${peer.address}: the port is taken, perhaps by another sidecar, or by WireGuard as its ListenPort: ` +
+      `stop that, or choose another port here and in WireGuard's Endpoint (bind EADDRINUSE ${peer.address})`)
   })
 
   t.test('2: a command line that cannot be used', async (t) => {

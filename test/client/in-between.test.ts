@@ -59,7 +59,7 @@ const portOf = (app: Awaited<ReturnType<typeof relayApp>>): number => (app.serve
 t.test('nginx without its two lines for Upgrade is named, with the recipe', { skip: NGINX === undefined && 'no nginx' }, async (t) => {
   const app = await relayApp(t)
   const url = await nginx(t, `proxy_pass http://127.0.0.1:${portOf(app)}; proxy_http_version 1.1;`)
-  const message = /^A proxy before the relay took the Upgrade header away, and the relay answered 426: FST_RELAY_UPGRADE_REQUIRED, .*, Server: nginx.*; mend the proxy with its recipe in docs\/behind-proxies\.md/
+  const message = /^A proxy before the relay took the Upgrade header away, and the relay answered 426: FST_RELAY_UPGRADE_REQUIRED, .*takes? Upgrade away, Server: nginx.*; mend the proxy with its recipe in docs\/behind-proxies\.md/
   await t.rejects(connect(url), { code: 'FST_RELAY_REFUSED', answeredBy: 'between', message })
   await t.rejects(connect(url, { protocol: 'websocket' }), { answeredBy: 'between', message })
   const sidecar = await started(t, { url, protocol: 'auto' })
@@ -173,6 +173,11 @@ t.test('certificates that are not accepted are named, with what helps', async (t
   await t.rejects(connect(`https://localhost:${port}/`), { code: 'FST_RELAY_CONNECT', message: unknown, cause: { code: 'UNABLE_TO_VERIFY_LEAF_SIGNATURE' } })
   const h2 = await listening(t, createSecureServer({ key, cert }) as unknown as Server)
   await t.rejects(connect(`https://localhost:${h2}/`, { httpVersion: 2 }), { message: unknown })
+
+  const otherCa = { tls: { ca: readFileSync(fixture('ca.pem')) } }
+  await t.rejects(connect(`https://localhost:${port}/`, otherCa), {
+    message: new RegExp(`${shows}; its issuer is not among the certificates given with --ca \\(tls\\.ca\\): give that of the CA which issued it, unless something is intercepting TLS, or`)
+  })
 
   const right = await listening(t, createHttps({ key: readFileSync(fixture('server-key.pem')), cert: readFileSync(fixture('server.pem')) }))
   await t.rejects(connect(`https://127.0.0.1:${right}/`, { servername: 'other.example', tls: { ca: readFileSync(fixture('ca.pem')) } }), {

@@ -95,7 +95,7 @@ t.test('handshakes that fail are one line, whatever many peers do', async (t) =>
     scope: '/relay/:network',
     address: '127.0.0.1',
     fault: 'alone',
-    text: 'no other peer is in its channel',
+    text: "no other peer is in its channel: is the other device's sidecar running, and does identify() give it the same channel?",
     lastHandshake: null,
     suppressed: 0
   })

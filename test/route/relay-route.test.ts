@@ -32,6 +32,17 @@ t.test('a plain GET', async (t) => {
     }
   })
 
+  await t.test('tells the operator that a proxy seems to take Upgrade away, by what it left', async (t) => {
+    const app = await startApp(t, (app) => app.relay('/relay'))
+    const asked = 'This is a relay: send Upgrade with one of: spanza, UoTLV/1, websocket'
+    const cases: Array<[Record<string, string>, string]> = [
+      [{ 'Spanza-Framing': 'wg' }, `${asked}; this request has Spanza-Framing, so the proxy in front of this server seems to take Upgrade away`],
+      [{ 'Sec-WebSocket-Version': '13' }, `${asked}; this request has Sec-WebSocket-Version, so the proxy in front of this server seems to take Upgrade away`],
+      [{}, asked]
+    ]
+    for (const [headers, message] of cases) t.equal((await app.inject({ url: '/relay', headers })).json().message, message)
+  })
+
   await t.test('goes to `plain` where there is one, behind the hooks', async (t) => {
     const app = await startApp(t, (app) => {
       app.decorate('greeting', 'hello')

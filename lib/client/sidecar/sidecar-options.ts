@@ -8,7 +8,8 @@ import { clientOptionError } from '../options/client-option-error.ts'
 import { quotedFramings } from '../options/protocol-options.ts'
 import type { SidecarProtocol } from './protocol-choice.ts'
 
-const DEFAULT_LISTEN = '127.0.0.1:51821'
+/** Where a sidecar listens by default. */
+export const DEFAULT_LISTEN = '127.0.0.1:51821'
 
 /** A token, or a function that returns one for each attempt. */
 export type TokenSource = string | (() => string | undefined | Promise<string | undefined>)

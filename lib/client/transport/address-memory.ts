@@ -57,6 +57,11 @@ export const lookupRelay: LookupFunction = (host, options, callback) => {
   })
 }
 
+/** Whether a lookup of the name is under way. */
+export function isLookingUp (host: string): boolean {
+  return [...pending.keys()].some((key) => key.startsWith(`${host} `))
+}
+
 function lookupOnce (host: string, options: LookupOptions): Promise<LookupAddress[]> {
   const key = `${host} ${options.family ?? 0} ${options.hints ?? 0}`
   const running = pending.get(key)

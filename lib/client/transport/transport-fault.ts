@@ -65,6 +65,9 @@ function ofCertificate (code: string, plan: ConnectPlan, certificate: PeerCertif
   const clock = `this machine's clock says ${day(Date.now())}`
   if (code === 'DEPTH_ZERO_SELF_SIGNED_CERT') return `${shows}; it is signed by itself: if it is yours, trust it with --ca (tls.ca)`
   if (unknownAuthority.includes(code)) {
+    if (plan.tls.ca !== undefined) {
+      return `${shows}; its issuer is not among the certificates given with --ca (tls.ca): give that of the CA which issued it, unless something is intercepting TLS, or the server leaves out an intermediate certificate`
+    }
     return `${shows}; its issuer is not known here: if the CA is yours, give it with --ca (tls.ca); else something may be intercepting TLS, or the server leaves out an intermediate certificate`
   }
   if (code === 'CERT_HAS_EXPIRED' || code === 'CERT_NOT_YET_VALID') return `${shows}; ${clock}`

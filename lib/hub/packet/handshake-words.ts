@@ -14,9 +14,9 @@ export function noticeText (notice: NoticeName, { count, asked }: { count: numbe
     case 'answered':
       return `${name} has answered WireGuard's handshake`
     case 'alone':
-      return `you are alone in ${network}`
+      return `you are alone in ${network}: is the other device's sidecar running, with a token for the same network?`
     case 'no-responder':
-      return `nobody in ${network} has the public key that your WireGuard asks for`
+      return `nobody in ${network} has the public key that your WireGuard asks for: is PublicKey under [Peer] right here, and the other device's publicKey right in the relay's app?`
     case 'peer-away':
       return `${count} handshakes to ${name} were not delivered: it is not connected to the relay at the moment`
     case 'unanswered':
@@ -36,9 +36,9 @@ export function faultText ({ fault, id, asked, count }: HandshakeFaultInfo): str
   const name = id === undefined ? undefined : shortened(id)
   switch (fault) {
     case 'alone':
-      return 'no other peer is in its channel'
+      return "no other peer is in its channel: is the other device's sidecar running, and does identify() give it the same channel?"
     case 'no-responder':
-      return 'nobody in its channel has the public key that its WireGuard asks for'
+      return "nobody in its channel has the public key that its WireGuard asks for: is PublicKey under [Peer] right there, and is the other peer's publicKey that identify() returns?"
     case 'peer-away':
       return `${count} handshakes to ${name} were not delivered: it has no tunnel at the moment`
     case 'unanswered':

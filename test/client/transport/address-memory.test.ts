@@ -4,7 +4,7 @@ import { syncBuiltinESMExports } from 'node:module'
 import { connect as connectTcp, createServer, isIP, type AddressInfo } from 'node:net'
 import t, { type Test } from 'tap'
 import { dialled, lookupRelay, rememberAddress } from '../../../lib/client/transport/address-memory.ts'
-import { UdpSidecar } from '../../../lib/client/index.ts'
+import { connect, UdpSidecar, type ConnectOptions } from '../../../lib/client/index.ts'
 import { fakeRelay } from '../../helpers/fake-relay.ts'
 import { fakeHttp2Relay } from '../../helpers/fake-http2-relay.ts'
 import { udpPeer } from '../../helpers/udp-peer.ts'
@@ -88,6 +88,21 @@ t.test('the address that worked stands in for a resolver that fails or is slow, 
 })
 
 for (const httpVersion of [1, 2] as const) {
+  t.test(`HTTP/${httpVersion}: an attempt that waited for the resolver says so, and no other`, async (t) => {
+    const names = resolver(t, never)
+    const attempt = (url: string, options: ConnectOptions = {}) => connect(url, { httpVersion, handshakeTimeout: 50, ...options })
+    const lookup = (name: string) => `no answer within 50 ms: the name ${name} has not been looked up yet, does this machine reach its resolver?`
+    await t.rejects(attempt(`http://slow${httpVersion}.example/`), { message: `Could not connect to the relay: ${lookup(`slow${httpVersion}.example`)}` })
+    const proxy = `http://proxy${httpVersion}.example`
+    await t.rejects(attempt('http://127.0.0.1/', { proxy }), { message: `Could not connect through the proxy ${proxy}: ${lookup(`proxy${httpVersion}.example`)}` })
+    names.answer = at('127.0.0.1')
+    const mute = createServer().listen(0, '127.0.0.1')
+    t.teardown(() => mute.close())
+    await once(mute, 'listening')
+    mute.on('connection', (socket) => t.teardown(() => socket.destroy()))
+    await t.rejects(attempt(`http://mute.example:${(mute.address() as AddressInfo).port}/`), { message: /no answer within 50 ms$/ })
+  })
+
   t.test(`HTTP/${httpVersion}: a sidecar comes back without its resolver`, async (t) => {
     const names = resolver(t, at('127.0.0.1'))
     const relay = httpVersion === 1 ? await fakeRelay(t) : await fakeHttp2Relay(t)

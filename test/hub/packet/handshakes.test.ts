@@ -97,8 +97,8 @@ t.test('who is alone is told so', async (t) => {
   await world.begin(a, 2, publicKey())
   t.same(notices(a), [], 'the other may be about to come')
   await world.begin(a, 10, publicKey())
-  t.same(notices(a), ['you are alone in the network home'])
-  t.same(world.lines, ['a: no other peer is in its channel'])
+  t.same(notices(a), ["you are alone in the network home: is the other device's sidecar running, with a token for the same network?"])
+  t.same(world.lines, ["a: no other peer is in its channel: is the other device's sidecar running, and does identify() give it the same channel?"])
   t.match(a.peer.info(), { dropsByReason: { 'no-responder': 12 }, handshakeFaults: [{ fault: 'alone', count: 12 }], lastHandshake: undefined })
   t.same(world.counters.handshakeFaults, { alone: 1 })
 })
@@ -115,7 +115,7 @@ t.test('a key of another network is told as one that nobody has', async (t) => {
     told.push({ notices: notices(a), lines: world.lines, counters: world.counters })
   }
   t.same(told[0], told[1], 'all is the same')
-  t.same(told[0]!.notices, ['nobody in the network home has the public key that your WireGuard asks for'])
+  t.same(told[0]!.notices, ["nobody in the network home has the public key that your WireGuard asks for: is PublicKey under [Peer] right here, and the other device's publicKey right in the relay's app?"])
 })
 
 t.test('a peer that is not connected, or does not answer, is named', async (t) => {
