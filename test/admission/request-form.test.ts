@@ -134,5 +134,5 @@ t.test('a header that Node has left out cannot hide a body', async (t) => {
   t.equal(app.relayHub.stats().attached, 0)
   // Newer versions of Node refuse such a request themselves, whatever it asks for.
   if ((await ask(requestText('/rest', { headers }))).statusCode === 431) return
-  await testRefusal(t, app, upgradeText('/relay', { headers }), { statusCode: 431, code: 'FST_RELAY_HEADERS', message: /less than 50 headers/ })
+  await testRefusal(t, app, upgradeText('/relay', { headers }), { statusCode: 431, code: 'FST_RELAY_HEADERS', message: /fewer than 50 headers/ })
 })
