@@ -3,8 +3,8 @@ import type { DatagramSink, DecoderOptions, Framing } from './framing.ts'
 import { StreamDecoder } from './stream-decoder.ts'
 
 /**
- * The framing `len16`: a 16-bit length before each datagram, as `UoTLV/1` (eduVPN's ProxyGuard) and Mullvad's
- * udp-over-tcp have it. A length of 0 is a keepalive.
+ * The framing `len16` puts a 16-bit length before each datagram, like `UoTLV/1` (eduVPN's ProxyGuard) and
+ * Mullvad's udp-over-tcp. A length of 0 is a keepalive.
  */
 
 const HEADER_LENGTH = 2

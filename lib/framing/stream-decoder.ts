@@ -1,13 +1,13 @@
 import type { Decoder, FramingFault } from './framing.ts'
 
 /**
- * Cuts frames out of a byte stream for the framings that begin each frame with a fixed-size header.
- * A frame that lies whole in a chunk is taken from there, without a copy; one that was cut is put together
- * in a buffer of exactly its size. A frame to be skipped is never buffered.
+ * Splits a byte stream into frames, for framings whose frames begin with a header of fixed size.
+ * A frame that lies whole in one chunk is not copied. A frame that spans chunks is assembled in a buffer of
+ * exactly its size. A skipped frame is never buffered.
  */
 export abstract class StreamDecoder implements Decoder {
   readonly #headerLength: number
-  /** Of a header that was cut; made when that happens first. */
+  /** Holds a header that spans chunks. Allocated on first use. */
   #header: Buffer | undefined
   #headerHeld = 0
   #frame: Buffer | undefined
@@ -22,11 +22,11 @@ export abstract class StreamDecoder implements Decoder {
 
   /**
    * Reads the frame header at `position`.
-   * @returns the length of the frame, header included; negative to skip that many bytes; 0 with `fault` set
+   * @returns the length of the frame with its header; negative to skip that many bytes; 0 after setting `fault`
    */
   protected abstract measure (buffer: Buffer, position: number): number
 
-  /** Takes one whole frame, `buffer[position..end)`. */
+  /** Handles one whole frame, `buffer[position..end)`. */
   protected abstract take (buffer: Buffer, position: number, end: number): void
 
   push (chunk: Buffer): FramingFault | undefined {
@@ -71,7 +71,7 @@ export abstract class StreamDecoder implements Decoder {
     this.#frameHeld = chunk.copy(this.#frame, 0, position)
   }
 
-  /** Goes on with what the chunks before left open; returns the position in `chunk` behind it. */
+  /** Completes the header, frame or skip that earlier chunks began. Returns the position after it in `chunk`. */
   #resume (chunk: Buffer): number {
     let position = 0
     if (this.#headerHeld > 0) {

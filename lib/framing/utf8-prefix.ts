@@ -1,4 +1,4 @@
-/** The bytes of `text` up to `limit`, never cut inside a character. */
+/** Encodes `text`, cut to at most `limit` bytes between two characters. */
 export function utf8Prefix (text: string, limit: number): Buffer {
   const bytes = Buffer.alloc(limit)
   const { written } = new TextEncoder().encodeInto(text, bytes)

@@ -3,8 +3,8 @@ import type { Encoding } from './framing.ts'
 import { BINARY_FRAME, LENGTH_IN_16_BITS, PING_FRAME } from './websocket-frames.ts'
 
 /**
- * WebSockets (RFC 6455) as a carrier of datagrams, one in each binary message. What comes in is read by ws; what goes out
- * is framed here, because the datagrams of one chunk are to leave in one write, and a server's frames need no mask.
+ * Carries each datagram in one binary message of a WebSocket (RFC 6455). ws reads incoming messages. Outgoing ones are
+ * framed here, so that all datagrams of a chunk leave in one write. A server's frames need no mask.
  */
 
 const MAX_HEADER_LENGTH = 4

@@ -8,9 +8,9 @@ import { StreamDecoder } from './stream-decoder.ts'
 import { utf8Prefix } from './utf8-prefix.ts'
 
 /**
- * The framing `wg`: a WireGuard message needs no prefix, because its type tells its size, and transport data
- * carries its length in the three reserved bytes. Any other datagram is escaped: `00` and a 24-bit length.
- * Frames whose first byte has its top bit set are control frames.
+ * The framing `wg` sends WireGuard messages without a prefix: the type of a message determines its size, and
+ * transport data carries its length in the three reserved bytes. Any other datagram is escaped: `00` and a
+ * 24-bit length precede it. A frame whose first byte has the top bit set is a control frame.
  */
 
 const HEADER_LENGTH = 4
@@ -22,7 +22,7 @@ export const PING = 0x80
 export const PONG = 0x81
 export const DRAIN = 0x82
 export const CLOSING = 0x83
-/** Decoders older than this type skip it, as they skip every control frame that they do not know. */
+/** Decoders from before this type skip it, like any unknown control frame. */
 export const NOTICE = 0x84
 
 const PING_LENGTH = 8
@@ -158,22 +158,22 @@ function codedFrame (type: number, code: number, text: string, textLimit: number
   return frame
 }
 
-/** The answer to the ping whose payload is `chunk[start..end)`. */
+/** Builds the reply to the ping whose payload is `chunk[start..end)`. */
 export function pong (chunk: Buffer, start: number, end: number): Buffer {
   const frame = controlFrame(PONG, PING_LENGTH)
   chunk.copy(frame, HEADER_LENGTH, start, end)
   return frame
 }
 
-/** Reads the payload of a closing frame; the text has no control characters. */
+/** Reads the payload of a closing frame, and removes control characters from the text. */
 export function readClosing (chunk: Buffer, start: number, end: number): { code: number, text: string } {
   return { code: chunk.readUInt16BE(start), text: printable(chunk.toString('utf8', start + CODE_LENGTH, end)) }
 }
 
 /**
- * Reads the payload of a notice frame. The text has no control characters and is cut after 512 bytes: it is shown on
- * terminals.
- * @returns undefined for a frame too short to hold a code
+ * Reads the payload of a notice frame. The text is cut after 512 bytes and has no control characters, because
+ * terminals show it.
+ * @returns undefined if the frame is too short to hold a code
  */
 export function readNotice (chunk: Buffer, start: number, end: number): { code: number, text: string } | undefined {
   if (end - start < CODE_LENGTH) return undefined
@@ -182,7 +182,7 @@ export function readNotice (chunk: Buffer, start: number, end: number): { code: 
   return { code: chunk.readUInt16BE(start), text: printable(text, NOTICE_TEXT_MAX_LENGTH) }
 }
 
-/** Reads the payload of a drain frame: after how many milliseconds to connect anew. */
+/** Reads the payload of a drain frame: the milliseconds to wait before reconnecting. */
 export function readDrain (chunk: Buffer, start: number): number {
   return chunk.readUInt32BE(start)
 }

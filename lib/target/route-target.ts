@@ -10,14 +10,14 @@ import { connectStream } from '../tunnel/socket/connect-stream.ts'
 import { parseTarget, type Target } from './target.ts'
 import { UdpTarget } from './udp-target.ts'
 
-/** Of the time that a handshake may take, connecting to a target gets at most so many milliseconds. */
+/** The most milliseconds that connecting to a target may take of the handshake timeout. */
 const MAX_CONNECT_MS = 5000
 
 type TargetOption = string | ((this: FastifyInstance, request: FastifyRequest) => string | Promise<string>)
 
-/** The target of a relay route, fixed or chosen for each request. */
+/** The target of a relay route: fixed, or chosen for each request. */
 export class RouteTarget {
-  /** Throws FST_RELAY_TARGET, and what the app's function throws. */
+  /** @throws FST_RELAY_TARGET, and any error that the app's function throws */
   readonly choose: (request: FastifyRequest) => Promise<Target>
   readonly #proxyProtocol: ProxyProtocolVersion | undefined
 
@@ -29,7 +29,7 @@ export class RouteTarget {
         const chosen = await target.call(fastify, request)
         const parsed = parseTarget(chosen)
         if (parsed === undefined || (parsed.protocol === 'udp' && proxyProtocol !== undefined)) {
-          // Not in the answer: it may say what is behind the server.
+          // Only in `cause`: the response must not reveal what is behind the server.
           throw new errors.FST_RELAY_TARGET({ cause: new Error(`target() returned ${inspect(chosen)}, proxyProtocol is ${proxyProtocol}`) })
         }
         return parsed
@@ -43,6 +43,7 @@ export class RouteTarget {
   }
 
   /**
+   * Connects to the target, within half of `handshakeTimeout` and at most 5 s.
    * @param handshakeTimeout milliseconds that the whole handshake may take
    * @throws FST_RELAY_TARGET_UNREACHABLE, FST_RELAY_TARGET_TIMEOUT
    */
@@ -56,12 +57,12 @@ export class RouteTarget {
   }
 }
 
-/** Of `framings`, those that a target can be reached by: datagrams for UDP, a bare stream for anything else. */
+/** Returns those of `framings` that suit the target: all but `raw` for UDP, only `raw` for any other. */
 export function framingsFor (target: Target, framings: readonly FramingName[]): FramingName[] {
   return framings.filter((name) => (name === 'raw') !== (target.protocol === 'udp'))
 }
 
-/** Both ends of a client's connection, as far as they are known: a port belongs to an address that no proxy has told. */
+/** Returns both ends of a client's connection. The source port is 0 when the address comes from a proxy. */
 function addressesOf (request: FastifyRequest) {
   const { remotePort, localAddress, localPort } = request.raw.socket
   const address = clientAddress(request.ip)

@@ -1,6 +1,6 @@
 import { parseHostPort } from '../util/host-port.ts'
 
-/** Where a relay route's tunnels go instead of the hub. */
+/** The server that a relay route's tunnels go to instead of the hub. */
 export type Target =
   { protocol: 'udp' | 'tcp', host: string, port: number } |
   { protocol: 'unix', path: string }
@@ -8,7 +8,10 @@ export type Target =
 const networkPattern = /^(udp|tcp):\/\/(.+)$/
 const unixPattern = /^unix:(?:\/\/)?(\/[^/].*)$/
 
-/** Reads `udp://host:port`, `tcp://host:port` (IPv6 addresses in brackets) or `unix:/path`; undefined if it is none. */
+/**
+ * Parses `udp://host:port`, `tcp://host:port` (IPv6 addresses in brackets) or `unix:/path`.
+ * @returns undefined if `value` is none of these
+ */
 export function parseTarget (value: unknown): Target | undefined {
   if (typeof value !== 'string') return
   const path = unixPattern.exec(value)?.[1]
