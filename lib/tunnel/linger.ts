@@ -1,13 +1,13 @@
 import type { Duplex } from 'node:stream'
 
 const LINGER_BYTES = 65536
-/** How long the other side has to read and to answer what was said last, in milliseconds. */
+/** How long the other side has to read the last bytes and to reply, in milliseconds. */
 export const LINGER_MS = 1000
 
 /**
- * Ends a tunnel and lets the other side read what was written last: what still comes in is read and discarded,
- * at most 64 KiB or for 1 s, then the tunnel is destroyed. Closing at once over unread bytes would send a RST,
- * which can take away what the other side has not read yet.
+ * Ends a tunnel, and lets the other side read the last bytes. Incoming bytes are discarded. After 64 KiB or 1 s, the
+ * tunnel is destroyed. Closing a socket with unread bytes would send a RST, which can discard bytes that the other
+ * side has not read yet.
  * @param finalBytes written before the end
  */
 export function endAndLinger (tunnel: Duplex, finalBytes?: Buffer): void {

@@ -1,22 +1,22 @@
 import type { Encoding } from '../framing/framing.ts'
 import type { DetachReason } from './close-reasons.ts'
 
-/** Takes what a `MessageReader` finds. */
+/** Receives what a `MessageReader` finds. */
 export interface MessageSink {
-  /** So many bytes have come out of the tunnel. */
+  /** The tunnel received `length` bytes. */
   bytes: (length: number) => void
-  /** One datagram, of any length, in memory of its own. */
+  /** One datagram of any length. Nothing else uses its memory. */
   message: (datagram: Buffer) => void
-  /** Nothing more comes: the other side has ended the tunnel, broken its rules, or is gone. */
+  /** Nothing more will arrive: the other side ended the tunnel, broke the protocol, or is gone. */
   ended: (reason: DetachReason, text: string) => void
 }
 
-/** Brings datagrams out of a tunnel whose messages are datagrams: where they begin and end no framing of ours says. */
+/** Reads datagrams from a tunnel that already carries messages, so that they need no framing of ours. */
 export interface MessageReader {
-  /** What each datagram that is sent is put into, before it is written to the tunnel. */
+  /** Encodes each outgoing datagram before it is written to the tunnel. */
   readonly encoding: Encoding
-  /** Begins to read. */
+  /** Starts reading. */
   read: (sink: MessageSink) => void
-  /** Tells the other side why, and ends the tunnel. */
+  /** Tells the other side the reason, and ends the tunnel. */
   close: (reason: DetachReason, text: string) => void
 }

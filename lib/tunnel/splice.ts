@@ -1,17 +1,17 @@
 import type { Tunnel } from './tunnel.ts'
 
-/** So many chunks a tunnel may hold before it has taken the first of them, however small they are: each takes memory beside its bytes. */
+/** The most chunks that may wait in a tunnel, however small they are: each costs memory besides its bytes. */
 const MAX_CHUNKS = 16
 
 /**
- * Copies what comes out of `from` into `to`, no faster than `to` takes it, and carries the end over.
- * @param onBytes called with the length of what is written
+ * Copies the bytes and the end of `from` into `to`, with backpressure.
+ * @param onBytes called with the length of each write
  */
 export function forward (from: Tunnel, to: Tunnel, onBytes: (length: number) => void): void {
   const { maxWrite } = to
-  /** Since `to` had taken all. */
+  /** Chunks written since `to` was last empty. */
   let chunks = 0
-  /** Of a chunk that is written in pieces. */
+  /** The unwritten part of a chunk that is written in pieces. */
   let rest: Buffer | undefined
   const onTaken = (): void => {
     if (to.writableLength > 0 || to.isDestroyed) return
@@ -45,12 +45,12 @@ export function forward (from: Tunnel, to: Tunnel, onBytes: (length: number) => 
   else from.resume()
 }
 
-/** How long bytes wait for a client's first byte, in milliseconds. */
+/** How long to wait for the client's first byte, in milliseconds. */
 const HOLD_MS = 300
 
 /**
- * Calls `then` when the first byte has come out of `tunnel`, or 300 ms have passed: a client of the HTTPUpgrade
- * transport may lose what arrives together with the 101.
+ * Calls `then` when `tunnel` receives its first byte, or after 300 ms. Clients of the HTTPUpgrade transport may
+ * lose bytes that arrive together with the 101.
  */
 export function afterFirstByte (tunnel: Tunnel, then: () => void): void {
   const release = (): void => {

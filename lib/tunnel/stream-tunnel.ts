@@ -5,12 +5,12 @@ import { endAndLinger } from './linger.ts'
 import { isShared } from './socket/shared-reads.ts'
 import type { Farewell, Tunnel } from './tunnel.ts'
 
-/** A chunk that is a smaller part of its memory than this is copied before it is kept. */
+/** A chunk that is smaller than this part of its memory is copied before it has to wait. */
 const KEPT_PART = 1 / 8
 
 const MAX_WRITE = 64 * 1024
 
-/** A tunnel on any stream, and what all kinds that are streams have in common. */
+/** A tunnel on any Duplex, and the base class of the other kinds. */
 export class StreamTunnel<Stream extends Duplex = Duplex> implements Tunnel {
   protected readonly stream: Stream
 
@@ -145,13 +145,13 @@ export class StreamTunnel<Stream extends Duplex = Duplex> implements Tunnel {
 
   ping (): void {}
 
-  /** Whether what has just come as the end of the stream was a reset. */
+  /** True if the `end` event that just came was caused by a reset. */
   protected wasReset (): boolean {
     return false
   }
 }
 
-/** The same bytes in memory of their own. */
+/** Copies a chunk into memory that nothing else uses. */
 function copyOf (chunk: Buffer): Buffer {
   const copy = Buffer.allocUnsafeSlow(chunk.length)
   chunk.copy(copy)

@@ -1,9 +1,9 @@
 import type { Tunnel } from './tunnel.ts'
 
-/** Tells when a tunnel has taken nothing at all for too long; one that is merely slow takes something now and then. */
+/** Detects a tunnel that accepts no bytes at all for too long. A tunnel that is merely slow accepts some now and then. */
 export class WriteDeadline {
   readonly #tunnel: Tunnel
-  /** Since when it has taken nothing, by the hub's clock. */
+  /** When it last accepted bytes, by the hub's clock. */
   #since: number | undefined
   #taken = 0
   #queued = 0
@@ -13,8 +13,9 @@ export class WriteDeadline {
   }
 
   /**
-   * Called once per tick.
-   * @param written all bytes that were written to the tunnel
+   * Call it once per tick.
+   * @param written all bytes written to the tunnel so far
+   * @param now milliseconds, by the hub's clock
    * @param timeout milliseconds
    */
   isOver (written: number, now: number, timeout: number): boolean {
@@ -24,7 +25,7 @@ export class WriteDeadline {
       return false
     }
     const taken = written - waiting
-    // Of a single large write the system takes some, too.
+    // The system may take parts of a single large write.
     const queued = this.#tunnel.systemQueueSize
     if (this.#since === undefined || taken !== this.#taken || queued !== this.#queued) this.#since = now
     this.#taken = taken

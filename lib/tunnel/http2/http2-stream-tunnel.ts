@@ -3,7 +3,7 @@ import { resetCodeOf, type DetachReason } from '../close-reasons.ts'
 import { isFinished, resetStream } from './http2-stream.ts'
 import { StreamTunnel } from '../stream-tunnel.ts'
 
-/** A tunnel on a stream of HTTP/2. */
+/** A tunnel on an HTTP/2 stream. */
 export class Http2StreamTunnel extends StreamTunnel<Http2Stream> {
   override get isFinished (): boolean {
     return isFinished(this.stream)
@@ -11,7 +11,7 @@ export class Http2StreamTunnel extends StreamTunnel<Http2Stream> {
 
   override onEnd (listener: () => void): void {
     this.stream.on('end', () => {
-      // Node also ends a stream that is reset, which is told as an error.
+      // Node also emits `end` for a reset stream. The reset is reported as an error.
       if (!this.stream.destroyed && this.stream.rstCode === constants.NGHTTP2_NO_ERROR) listener()
     })
   }

@@ -1,37 +1,37 @@
 import { constants, type Http2Stream } from 'node:http2'
 
-/** How a stream of HTTP/2 that is a tunnel ends and breaks, which Node shows in other ways than with a socket. */
+/** Ending and resetting an HTTP/2 stream that is a tunnel. Node reports both differently than for a socket. */
 
-/** RFC 9113, section 7: by their number. */
+/** RFC 9113, section 7. The index is the code. */
 const errorCodes = [
   'NO_ERROR', 'PROTOCOL_ERROR', 'INTERNAL_ERROR', 'FLOW_CONTROL_ERROR', 'SETTINGS_TIMEOUT', 'STREAM_CLOSED', 'FRAME_SIZE_ERROR',
   'REFUSED_STREAM', 'CANCEL', 'COMPRESSION_ERROR', 'CONNECT_ERROR', 'ENHANCE_YOUR_CALM', 'INADEQUATE_SECURITY', 'HTTP_1_1_REQUIRED'
 ]
 
-/** The name of an error code of HTTP/2. */
+/** Returns the name of an HTTP/2 error code, or `code N` if it is unknown. */
 export function errorCodeName (code: number): string {
   return errorCodes[code] ?? `code ${code}`
 }
 
-/** Makes a RST_STREAM from the client an error: where Node is left to it, both sides seem to have ended the stream. */
+/** Turns a RST_STREAM from the client into an error. By default, Node makes it look as if both sides had ended the stream. */
 export function failOnReset (stream: Http2Stream): void {
   stream.on('aborted', () => stream.destroy(new Error(`the client reset the stream: ${errorCodeName(stream.rstCode!)}`)))
 }
 
-/** Resets a stream. */
+/** Resets a stream with this HTTP/2 error code. */
 export function resetStream (stream: Http2Stream, code: number): void {
-  // Node tells of it as it does when the client resets, and who destroys the stream then would do so before RST_STREAM is sent.
+  // Node emits `aborted` here too. A listener that destroys the stream would do so before Node sends RST_STREAM.
   stream.removeAllListeners('aborted')
-  // Node also ends a stream that it resets, and that end must not look like one that the other side has sent.
+  // Node also ends a stream that it resets. The other side must not take that for an end of the stream.
   stream._final = (callback) => callback()
-  // Not at once: called while Node closes another stream of the same session, it would make Node write empty frames for that one,
-  // without end.
+  // Deferred: a call while Node closes another stream of the session would make Node write empty frames for that stream
+  // forever.
   setImmediate(() => stream.close(code))
 }
 
 /**
- * Whether all that was written to a stream that is closed now has gone out: Node closes one when both sides have ended it, at times
- * before it calls the last write finished.
+ * True if a closed stream has sent everything written to it. Node closes a stream when both sides have ended it, sometimes
+ * before it emits `finish`.
  */
 export function isFinished (stream: Http2Stream): boolean {
   return stream.writableFinished || (stream.writableEnded && stream.rstCode === constants.NGHTTP2_NO_ERROR)

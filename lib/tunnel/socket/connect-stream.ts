@@ -4,13 +4,13 @@ import { attemptTimeout } from '../../util/tcp-socket.ts'
 import { socketTunnel } from './socket-tunnel.ts'
 import type { Tunnel } from '../tunnel.ts'
 
-/** Where to connect to. */
+/** The address of a TCP or unix server. */
 export type StreamAddress = { host: string, port: number } | { path: string }
 
 /**
  * Connects to a TCP or unix server.
  * @param timeout milliseconds, name resolution included
- * @returns a connection that nobody reads yet: what the other side sends first waits in it
+ * @returns a connection that is not read yet: bytes from the other side wait in it
  * @throws FST_RELAY_TARGET_UNREACHABLE with its `cause`, FST_RELAY_TARGET_TIMEOUT
  */
 export async function connectStream (address: StreamAddress, timeout: number): Promise<Tunnel> {
@@ -24,7 +24,7 @@ export async function connectStream (address: StreamAddress, timeout: number): P
       clearTimeout(timer)
       resolve(socketTunnel(socket))
     })
-    // Stays: between here and its attachment to a tunnel, nobody else listens.
+    // Kept after connecting: the socket has no other error listener until it is attached to a tunnel.
     socket.on('error', (cause) => {
       clearTimeout(timer)
       reject(new errors.FST_RELAY_TARGET_UNREACHABLE({ cause }))

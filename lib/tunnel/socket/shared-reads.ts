@@ -2,15 +2,15 @@ import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { isPlain, isReadInto, readInto } from '../../internals/plain-socket.ts'
 
-/** Of more than this, larger reads gain little; of less, they cost a third more for each datagram. */
+/** Larger reads gain little. Smaller ones cost a third more for each datagram. */
 const SIZE = 512 * 1024
 
-/** What tunnels are read into, one after the other. Taken when the first one has something to say. */
+/** The memory that all plain sockets read into, one after the other. Allocated for the first chunk. */
 let shared: Buffer | undefined
 
 /**
- * Lets a tunnel's chunks come in memory that it shares with others, if it is a plain socket and nobody else listens: then a
- * chunk is valid during its `data` event only. Called after a chunk, so that a tunnel that says nothing costs nothing.
+ * Makes a tunnel read into shared memory, if it is a plain socket with a single `data` listener. A chunk is then valid
+ * during its `data` event only. Call it after a chunk, so that silent tunnels cost nothing.
  */
 export function shareReads (tunnel: Duplex): void {
   if (!isPlain(tunnel)) return
@@ -19,13 +19,13 @@ export function shareReads (tunnel: Duplex): void {
   readInto(tunnel, shared, emitChunk)
 }
 
-/** Whether these bytes lie in memory that the next chunk is written to. */
+/** True if these bytes lie in the shared memory, which the next chunk overwrites. */
 export function isShared (bytes: Buffer): boolean {
   return bytes.buffer === shared?.buffer
 }
 
 function emitChunk (this: Socket, length: number): void {
   const chunk = shared!.subarray(0, length)
-  // Others who listen do not know that it is not theirs to keep.
+  // Other listeners do not know that the next chunk overwrites this one, so they get a copy.
   this.emit('data', this.listenerCount('data') === 1 ? chunk : Buffer.from(chunk))
 }

@@ -7,12 +7,12 @@ import { stagingFor, writeStaged } from './staging.ts'
 import { StreamTunnel } from '../stream-tunnel.ts'
 import type { Tunnel } from '../tunnel.ts'
 
-/** The tunnel on a connection of HTTP/1.1, or to a target. */
+/** Makes the tunnel on an HTTP/1.1 connection, or on a connection to a target. */
 export function socketTunnel (socket: Socket): Tunnel {
   return socket instanceof TLSSocket ? new TlsTunnel(socket) : new SocketTunnel(socket)
 }
 
-/** A tunnel on TLS. It is aborted by ending without close_notify, to which not every client pays attention. */
+/** A tunnel on TLS. Aborting it ends TCP without close_notify. Not every client notices that. */
 class TlsTunnel extends StreamTunnel<TLSSocket> {
   override get systemQueueSize (): number {
     return writeQueueSize(this.stream)
@@ -20,8 +20,8 @@ class TlsTunnel extends StreamTunnel<TLSSocket> {
 }
 
 /**
- * A tunnel on a TCP connection or a unix socket. An unwrapped one takes a write at once or is full, and its
- * `writableLength` covers everything still unsent; so memory for writes can be used again, and large writes need no cutting.
+ * A tunnel on a TCP connection or a unix socket. For an unwrapped OS socket, `writableLength` covers everything still
+ * unsent. So memory for writes can be reused, and large writes need no splitting.
  */
 class SocketTunnel extends StreamTunnel<Socket> {
   readonly #isPlain: boolean
@@ -60,7 +60,7 @@ class SocketTunnel extends StreamTunnel<Socket> {
     const socket = this.stream
     // Only TCP can be reset; a unix socket has no local address.
     if (socket.localAddress === undefined) socket.destroy()
-    // While a FIN is being sent libuv refuses to reset, and Node would never close the socket then.
+    // While it sends a FIN, libuv refuses to reset, and Node would never close the socket.
     else if (isEnding(socket)) socket.once('finish', () => socket.resetAndDestroy())
     else socket.resetAndDestroy()
   }
@@ -76,7 +76,7 @@ function passAtOnce (socket: Socket, chunk: Buffer, onTaken: (() => void) | unde
   return writeStaged(socket, staging, chunk.copy(staging))
 }
 
-/** Whether all is written and the end of the stream is on its way to the kernel. */
+/** True while only the end of the stream is still on its way to the kernel. */
 function isEnding ({ writableEnded, writableFinished, writableLength }: Socket): boolean {
   return writableEnded && !writableFinished && writableLength === 0
 }

@@ -5,24 +5,24 @@ import { MAX_CLOSE_REASON_LENGTH, NO_STATUS } from '../../framing/websocket-fram
 import { printable } from '../../util/printable.ts'
 import { LINGER_MS } from '../linger.ts'
 
-/** How WebSockets (RFC 6455) that ws reads end, and what they may gather. */
+/** Closing WebSockets (RFC 6455) that ws reads, and limiting the messages that ws buffers. */
 
-/** A client's control frame: two bytes, and four of the mask. */
+/** The header of a client's control frame: two bytes, and four bytes of mask. */
 const CONTROL_HEADER_LENGTH = 6
 
-/** The codes of Close frames (section 7.4.1, and IANA's registry) that the relay sends for what is in no table of reasons. */
+/** Close codes (RFC 6455, section 7.4.1, and the IANA registry) that the relay sends besides those of `close-reasons.ts`. */
 export const closeCodes = { normal: 1000, unsupportedData: 1003, messageTooBig: 1009, internalError: 1011, tryAgainLater: 1013 } as const
 
-/** What ws reports where no Close frame has come. As `NO_STATUS`, it may not be sent. */
+/** What ws reports if no Close frame came. Like `NO_STATUS`, it may not be sent. */
 const ABNORMAL_CLOSURE = 1006
 
-/** How a WebSocket has ended. */
+/** The end of a WebSocket. */
 export interface WebSocketEnd {
-  /** Undefined where the Close frame has none, or there is no such frame. */
+  /** Undefined if no Close frame came, or one without a code. */
   code: number | undefined
   /** Without control characters. */
   reason: string
-  /** Whether a Close frame has come: else the connection broke. */
+  /** True if a Close frame came, false if the connection broke. */
   isOrderly: boolean
 }
 
@@ -34,24 +34,24 @@ export function onWebSocketEnd (socket: WebSocket, then: (end: WebSocketEnd) => 
   }))
 }
 
-/** Sends a Close frame, and waits at most 1 s for the other side's. */
+/** Sends a Close frame, and waits at most 1 s for the one of the other side. */
 export function closeWebSocket (socket: WebSocket, code: number, reason: string): void {
-  // What still comes in may break the rules of RFC 6455; met by no listener, that would end the process.
+  // Later frames may be invalid. Without a listener, the `error` event would end the process.
   socket.on('error', () => {})
   socket.close(code, utf8Prefix(reason, MAX_CLOSE_REASON_LENGTH))
-  // The other side's is not seen by who does not read.
+  // A paused WebSocket would never see the other side's Close frame.
   socket.resume()
   const timer = setTimeout(() => socket.terminate(), LINGER_MS)
   socket.once('close', () => clearTimeout(timer))
 }
 
 /**
- * Calls `onTooBig` when a message gathers that is far above `limit`: the app's own WebSocket server may allow any size.
- * @param tunnel what `socket` speaks on
+ * Calls `onTooBig` when ws buffers a message far above `limit` bytes. The app's own WebSocket server may allow any size.
+ * @param tunnel the stream that carries `socket`
  */
 export function limitMessages (socket: WebSocket, tunnel: Duplex, limit: number, onTooBig: () => void): void {
   let gathered = 0
-  // Before ws, which hands over the messages that end in this chunk; what is left of it is not counted.
+  // Before ws, whose `message` events for this chunk reset the count. The rest of the chunk is not counted.
   tunnel.prependListener('data', (chunk: Buffer) => {
     gathered += chunk.length
     if (gathered <= limit * 2) return

@@ -6,16 +6,16 @@ import { webSocketCodeOf, type DetachReason } from '../close-reasons.ts'
 import type { MessageReader, MessageSink } from '../message-reader.ts'
 import { closeCodes, closeWebSocket, limitMessages, onWebSocketEnd } from './websocket-ending.ts'
 
-/** Datagrams as the binary messages of a WebSocket: ws reads them, and those that are sent are framed here. */
+/** Datagrams as binary messages of a WebSocket. ws reads incoming messages. Outgoing ones are framed here. */
 export class WebSocketMessages implements MessageReader {
   readonly encoding = webSocketEncoding
   readonly #socket: WebSocket
   readonly #stream: Duplex
-  /** The code of the Close frame, where it is not that of the reason. */
+  /** The Close code to send instead of the reason's. */
   #closeCode: number | undefined
   #isClosed = false
 
-  /** @param stream what `socket` speaks on */
+  /** @param stream the stream that carries `socket` */
   constructor (socket: WebSocket, stream: Duplex) {
     this.#socket = socket
     this.#stream = stream
@@ -29,7 +29,7 @@ export class WebSocketMessages implements MessageReader {
       sink.ended('protocol-error', text)
     }
     limitMessages(socket, stream, MAX_DATAGRAM_SIZE, () => refuse(closeCodes.messageTooBig, `a message of more than ${MAX_DATAGRAM_SIZE} bytes`))
-    // Before ws, whose messages may be answered with this as the last sign of life.
+    // Before ws: the chunk must count as a sign of life before its messages are handled.
     stream.prependListener('data', (chunk: Buffer) => sink.bytes(chunk.length))
     stream.on('data', () => this.#checkOpen(sink))
     socket.on('message', (message, isBinary) => {
@@ -48,10 +48,10 @@ export class WebSocketMessages implements MessageReader {
     closeWebSocket(this.#socket, this.#closeCode ?? webSocketCodeOf(reason), text)
   }
 
-  /** Nothing may follow the Close frame that ws has sent in answer to the client's. */
+  /** Leaves once the client has closed: nothing may follow the Close frame that ws sent in reply. */
   #checkOpen (sink: MessageSink): void {
-    // The one thing that ws does not put up with, nor tell.
-    if (this.#stream.destroyed) sink.ended('limit', 'more pings came than are answered at once')
+    // ws destroys the stream without an error event for one cause only: too many pings.
+    if (this.#stream.destroyed) sink.ended('limit', 'the client sent more pings than can be answered at once')
     else if (this.#socket.readyState !== this.#socket.OPEN) sink.ended('ended', 'the client closed its WebSocket')
   }
 }

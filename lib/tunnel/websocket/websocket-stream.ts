@@ -3,32 +3,32 @@ import type { WebSocket } from 'ws'
 import { holdReads } from '../../internals/held-reads.ts'
 import { closeCodes, closeWebSocket, limitMessages, onWebSocketEnd, type WebSocketEnd } from './websocket-ending.ts'
 
-/** A message is gathered before it is passed on, so its size is what a client can make the relay hold. */
+/** The largest message, in bytes. ws buffers a whole message, so this bounds the memory a client can use. */
 export const MAX_STREAM_MESSAGE = 1024 * 1024
 
-/** So many messages are handed to the tunnel before it has taken the first of them, however small they are. */
+/** The most messages that may wait in the tunnel, however small they are. */
 const MAX_MESSAGES = 16
 
 /**
  * A WebSocket as a byte stream: the bytes of its messages, without their boundaries. RFC 6455 has no half-close (section
- * 1.4): once the client has closed, nothing can be written any more, and writing fails.
+ * 1.4): once the client has closed, writes fail.
  */
 export class WebSocketStream extends Duplex {
   readonly #socket: WebSocket
   readonly #tunnel: Duplex
-  /** How the client has closed; its end of the stream follows. */
+  /** The client's Close frame. The end of the stream follows. */
   #received: WebSocketEnd | undefined
   /** Whether this side has begun to close. */
   #isClosing = false
-  /** Whether nobody waits for the end of the stream any more. */
+  /** True once `closeAs` was called: later messages are discarded. */
   #isAbandoned = false
-  /** What broke the connection. */
+  /** The error to report if the connection breaks. */
   #failure = new Error('the connection was closed without a Close frame')
-  /** Messages since the tunnel had taken all. */
+  /** Messages sent since the tunnel was last empty. */
   #messages = 0
   #farewell: { code: number | undefined, reason: string } = { code: closeCodes.normal, reason: '' }
 
-  /** @param tunnel what `socket` speaks on */
+  /** @param tunnel the stream that carries `socket` */
   constructor (socket: WebSocket, tunnel: Duplex) {
     super()
     this.#socket = socket
@@ -41,7 +41,7 @@ export class WebSocketStream extends Duplex {
     onWebSocketEnd(socket, (end) => this.#ended(end))
   }
 
-  /** How the client has closed, once its end of the stream has come. */
+  /** The client's Close frame, once it has arrived. */
   get received (): WebSocketEnd | undefined {
     return this.#received
   }
@@ -51,7 +51,10 @@ export class WebSocketStream extends Duplex {
     return this.writableLength + this.#socket.bufferedAmount
   }
 
-  /** Calls back for each sign of life beside messages: answers to `ping`, which come late behind much else, and that the client takes what waits. */
+  /**
+   * Calls `then` for each sign of life besides messages: pongs, and drained writes. A pong may come late, behind much
+   * other data.
+   */
   onSign (then: () => void): void {
     this.#socket.on('pong', then)
     this.#tunnel.on('drain', then)
@@ -61,16 +64,16 @@ export class WebSocketStream extends Duplex {
     if (!this.#tunnel.writableNeedDrain && this.#socket.readyState === this.#socket.OPEN) this.#socket.ping()
   }
 
-  /** Ends the stream with this Close frame, instead of one that says that all is well. */
+  /** Ends the stream with this Close frame instead of the default, 1000. */
   endAs (code: number | undefined, reason: string): void {
     this.#farewell = { code, reason }
     this.end()
   }
 
-  /** Breaks the stream off, and tells why. */
+  /** Breaks the stream off, with this Close frame. */
   closeAs (code: number, reason: string): void {
     this.#isClosing = this.#isAbandoned = true
-    // No `close` will follow.
+    // ws has emitted `close` already, so `#ended` will not run again.
     if (this.#socket.readyState === this.#socket.CLOSED) this.destroy()
     else closeWebSocket(this.#socket, code, reason)
   }
@@ -83,7 +86,7 @@ export class WebSocketStream extends Duplex {
     if (this.#socket.readyState !== this.#socket.OPEN) return callback(new Error('the other side has closed its WebSocket'))
     let waits = false
     this.#socket.send(chunk, { binary: true }, (error) => { if (waits) callback(error) })
-    // What is to be compressed waits in ws, and not in the tunnel yet.
+    // `bufferedAmount` includes messages that wait in ws for compression.
     const { bufferedAmount } = this.#socket
     this.#messages = bufferedAmount === 0 ? 0 : this.#messages + 1
     waits = bufferedAmount > this.#tunnel.writableHighWaterMark || this.#messages >= MAX_MESSAGES
@@ -92,13 +95,13 @@ export class WebSocketStream extends Duplex {
 
   override _final (callback: () => void): void {
     this.#isClosing = true
-    // The client answers when it has read all that was sent before, however long that takes.
+    // No deadline: the client replies only after it has read everything sent before.
     this.#socket.close(this.#farewell.code, this.#farewell.reason)
     callback()
   }
 
   override _destroy (error: Error | null, callback: (error: Error | null) => void): void {
-    // A Close frame on its way gets the time to arrive.
+    // After a Close frame, leave it time to arrive.
     if (this.#socket.readyState === this.#socket.OPEN) this.#socket.terminate()
     callback(error)
   }
@@ -109,11 +112,11 @@ export class WebSocketStream extends Duplex {
     if (message.length > MAX_STREAM_MESSAGE) return this.#refuse(closeCodes.messageTooBig, `a message of ${message.length} bytes`)
     if (message.length === 0 || this.push(message)) return
     this.#socket.pause()
-    // What the tunnel has read already comes in pieces of their own memory.
+    // Otherwise bytes that are already read would wait in many separate pieces.
     holdReads(this.#tunnel)
   }
 
-  /** A client that has sent its Close frame is to close the connection, too, but may not. */
+  /** After its Close frame, a client should close the connection, but may not. So the relay does. */
   #checkOpen (): void {
     if (this.#isClosing || this.#socket.readyState === this.#socket.OPEN) return
     this.#isClosing = true

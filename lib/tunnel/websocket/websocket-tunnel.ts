@@ -3,7 +3,7 @@ import { StreamTunnel } from '../stream-tunnel.ts'
 import type { Farewell } from '../tunnel.ts'
 import type { WebSocketStream } from './websocket-stream.ts'
 
-/** A tunnel on the bytes of a WebSocket's messages. */
+/** A tunnel on the byte stream in a WebSocket's messages. */
 export class WebSocketTunnel extends StreamTunnel<WebSocketStream> {
   override get waiting (): number {
     return this.stream.waiting

@@ -162,5 +162,5 @@ t.test('who sends more pings than it reads pongs is closed', async (t) => {
   socketOf(peer).pause()
   const ping = Buffer.concat([Buffer.from([0x89, 0xfd, 0, 0, 0, 0]), Buffer.alloc(125)])
   socketOf(peer).write(Buffer.concat(Array.from({ length: 500 }, () => ping)))
-  t.match(await left, { reason: 'limit', text: 'more pings came than are answered at once' })
+  t.match(await left, { reason: 'limit', text: 'the client sent more pings than can be answered at once' })
 })
