@@ -5,51 +5,54 @@ import type { HttpVersion } from '../util/http-version.ts'
 import type { UdpSendFault } from '../util/udp-socket.ts'
 import type { ChannelKey } from './hub-info.ts'
 
-/** A target that takes datagrams and sends some. */
+/** A target that exchanges datagrams with the tunnel. */
 export interface DatagramTarget {
   readonly carries: 'datagrams'
-  /** Begins to receive; `onError` is told what the network reports, which is not the end. */
+  /** Starts receiving. `onError` gets network errors such as ECONNREFUSED; they do not close the target. */
   receive: (onDatagram: (datagram: Buffer) => void, onError: (code: string) => void) => void
-  /** Sends a datagram, whose memory must not be written to again, and tells what became of it. */
+  /** Sends a datagram and reports the result. The caller must not reuse the datagram's memory. */
   send: (datagram: Buffer, onSent: (fault: UdpSendFault | undefined) => void) => void
   close: () => void
 }
 
-/** A target that is a stream of bytes. */
+/** A target that takes a byte stream. */
 export interface StreamTarget {
   readonly carries: 'stream'
   readonly tunnel: Tunnel
   close: () => void
 }
 
-/** Where a tunnel leads instead of to other peers: connected, and not read yet. */
+/** The target of a tunnel that does not go to other peers. It is connected, but nothing reads from it yet. */
 export type ConnectedTarget = StreamTarget | DatagramTarget
 
-/** What admission has found out about a tunnel. */
+/** What admission knows about a tunnel. */
 export interface Admitted {
   channel: ChannelKey
-  /** A given id makes the identity outlive its tunnel; without one it is random. */
+  /** With an id, the identity outlives its tunnel. Without one, the id is random. */
   id: string | undefined
   /** The WireGuard public key, 32 bytes. */
   publicKey: Buffer | undefined
-  /** What `identify` has given for the app's own use. */
+  /** The `context` that `identify` returned. For the app only. */
   context: unknown
   /** The client's address; undefined on a unix socket. */
   address: string | undefined
-  /** What limits per client go by; undefined where there is no address. */
+  /** The key for limits per client. Undefined if the client has no address. */
   client: string | undefined
-  /** The id of the request that the tunnel came with, for the log. */
+  /** The id of the handshake request, for the log. */
   requestId?: string | undefined
-  /** The upgrade token; over HTTP/2, what `:protocol` says. */
+  /** The upgrade token; over HTTP/2, the value of `:protocol`. */
   protocol: string
   httpVersion: HttpVersion
-  /** Undefined for `raw`, and where datagrams are the messages of a WebSocket. */
+  /** Undefined for `raw`, and for WebSocket messages. */
   framing: Framing | undefined
-  /** Whether the protocol lets the relay send keepalives, and expect some sign of life. */
+  /** True if the relay can send keepalives on this protocol and expect an answer. */
   hasKeepalive: boolean
-  /** Bytes towards the client wait until its first one has come, or a moment has passed: there are clients that lose what follows the 101 at once. */
+  /**
+   * Hold bytes to the client until its first byte arrives or a short time passes.
+   * Some clients lose bytes that follow the 101 immediately.
+   */
   holdsOutput: boolean
   target?: ConnectedTarget | undefined
-  /** What brings the datagrams out of the tunnel where no framing does. */
+  /** Reads datagrams from the tunnel when there is no framing. */
   messages?: MessageReader | undefined
 }

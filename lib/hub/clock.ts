@@ -1,15 +1,15 @@
 const LONGEST_TICK_FACTOR = 3
 
 /**
- * The hub's time, in milliseconds, read once per tick instead of once per packet. It stands still while the process
- * does: after a suspension, nobody is taken for dead because of packets that wait unread in the kernel.
+ * The hub's time in milliseconds, read once per tick instead of once per packet. It stops while the process is
+ * suspended. After resuming, peers are not timed out while their packets still wait unread in the kernel.
  */
 export class Clock {
   now = 0
   readonly tickLength: number
   #readAt = performance.now()
 
-  /** @param tickLength milliseconds between two calls of `tick` */
+  /** @param tickLength milliseconds between calls of `tick` */
   constructor (tickLength: number) {
     this.tickLength = tickLength
   }

@@ -1,6 +1,6 @@
 import { createHistogram, type HistogramData } from './histogram.ts'
 
-/** Why a datagram went nowhere. */
+/** Why a datagram was dropped. */
 export const dropReasons = [
   'too-large', 'empty', 'queue-full', 'peer-closed', 'peer-away', 'no-session', 'no-pending', 'no-responder',
   'mac1-budget', 'initiation-rate', 'index-collision', 'unroutable', 'udp-too-large', 'udp-queue-full', 'udp-error'
@@ -9,33 +9,36 @@ export const dropReasons = [
 /** Why the relay has dropped a datagram: docs/operating.md says what each means. */
 export type DropReason = typeof dropReasons[number]
 
-/** Everything a hub counts over its life; plain numbers, because they are counted for every datagram. */
+/** Totals since the hub was created. Plain numbers, because they change with every datagram. */
 export interface Counters {
   datagramsIn: number
   datagramsOut: number
-  /** Bytes of the tunnels, framing included. */
+  /** Tunnel bytes, including framing. */
   bytesIn: number
   bytesOut: number
   drops: Record<DropReason, number>
-  /** Datagrams that came from targets, and that were sent to them. */
+  /** Datagrams received from targets, and sent to them. */
   targetDatagramsIn: number
   targetDatagramsOut: number
-  /** What the network has reported of UDP targets, by the system's code, such as ECONNREFUSED. */
+  /** Network errors of UDP targets, by system error code such as ECONNREFUSED. */
   targetErrors: Record<string, number>
-  /** Handshake initiations by where they went: to the one peer whose key they name, to all peers without a key, nowhere. */
+  /** Handshake initiations by destination: to the one peer whose key matches, to all keyless peers, or to none. */
   initiations: { unicast: number, fannedOut: number, unmatched: number }
-  /** Handshakes that came to nothing again and again, by cause: how often that was logged and told to the peer. */
+  /** Repeated handshake failures by cause. Counts how often one was logged and reported to the peer. */
   handshakeFaults: Record<string, number>
-  /** Datagrams that were made of one, because it went to several peers: `fannedOut` initiations to more than one. */
+  /** Extra datagrams created when an initiation goes to several peers. See `fannedOut`. */
   copies: number
-  /** Datagrams that had to wait for a blocked socket: how many waited before them, and for how long those waited that left, in seconds. */
+  /**
+   * Datagrams that waited for a blocked socket. `depth`: how many were ahead of them.
+   * `seconds`: how long the datagrams that were sent had waited.
+   */
   queue: { depth: HistogramData, seconds: HistogramData }
   attached: number
-  /** Tunnels that have ended, by reason. */
+  /** Ended tunnels by reason. */
   detached: Record<string, number>
 }
 
-/** A queue holds 512 datagrams at most, and for no longer than `writeTimeout`. */
+/** A queue holds at most 512 datagrams, for at most `writeTimeout`. */
 const DEPTHS = [0, 1, 3, 7, 15, 31, 63, 127, 255, 511]
 const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30]
 
@@ -58,9 +61,9 @@ export function createCounters (): Counters {
   }
 }
 
-/** Adds one to a counter that exists only once it has counted something. */
+/** Adds one to a counter. Creates the counter on first use. */
 export function countUp (counters: Record<string, number>, key: string): void {
   if (Object.hasOwn(counters, key)) counters[key]!++
-  // Defined, as assigning to `__proto__` would not: the key may be the code of an app's error.
+  // `defineProperty`, because the key may be an error code from the app, and assigning to `__proto__` would add no key.
   else Object.defineProperty(counters, key, { value: 1, enumerable: true, writable: true, configurable: true })
 }

@@ -1,8 +1,8 @@
-/** How often values were observed, by size: plain numbers, so that observing costs next to nothing. */
+/** Counts observed values by size. Plain numbers keep observing cheap. */
 export interface HistogramData {
-  /** Upper bounds of the buckets, ascending; one more bucket is for what is larger. */
+  /** Upper bounds of the buckets, ascending. One more bucket holds larger values. */
   readonly bounds: readonly number[]
-  /** Values in each bucket, not summed up. */
+  /** Values in each bucket, not cumulative. */
   readonly counts: number[]
   sum: number
 }
@@ -11,7 +11,7 @@ export function createHistogram (bounds: readonly number[]): HistogramData {
   return { bounds, counts: new Array<number>(bounds.length + 1).fill(0), sum: 0 }
 }
 
-/** @param times how often the value was observed */
+/** @param times how many times the value was observed */
 export function observe (histogram: HistogramData, value: number, times = 1): void {
   const { bounds, counts } = histogram
   let bucket = 0

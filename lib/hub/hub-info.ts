@@ -4,79 +4,79 @@ import type { HttpVersion } from '../util/http-version.ts'
 import type { Counters, DropReason } from './counters.ts'
 import type { HandshakeFaultInfo, HandshakeInfo } from './packet/handshake-record.ts'
 
-/** What a hub shows of itself, and what it is asked by. */
+/** Types for inspecting a hub and selecting its peers. */
 
-/** What a channel is called; channels with different keys never meet. */
+/** The key of a channel. Channels with different keys never exchange traffic. */
 export interface ChannelKey {
-  /** The URL pattern of the route, or what its option `scope` says. */
+  /** The route's URL pattern, or its `scope` option. */
   scope: string
   name: string
-  /** `packet`: any number of peers exchange datagrams; `stream`: two tunnels are spliced; `target`: each leads to its own target. */
+  /** `packet`: any number of peers exchange datagrams. `stream`: two tunnels are spliced. `target`: each tunnel has its own target. */
   kind: 'packet' | 'stream' | 'target'
 }
 
-/** A peer as the hub shows it. */
+/** A snapshot of a peer. */
 export interface PeerInfo {
   id: string
   channel: ChannelKey
   address: string | undefined
   protocol: string
   httpVersion: HttpVersion
-  /** `websocket`: each message of a WebSocket is a datagram. */
+  /** `websocket`: each WebSocket message is a datagram. */
   framing: FramingName | 'websocket'
-  /** As `wg pubkey` prints it. */
+  /** In base64, as `wg pubkey` prints it. */
   publicKey: string | undefined
   context: unknown
   attachedAt: Date
   datagramsIn: number
   datagramsOut: number
-  /** Bytes of the tunnel, framing included. */
+  /** Tunnel bytes, including framing. */
   bytesIn: number
   bytesOut: number
-  /** Datagrams from or for this peer that went nowhere. */
+  /** Dropped datagrams from or to this peer. */
   drops: number
-  /** The same by reason; reasons that did not occur are left out. */
+  /** Drops by reason. Reasons that did not occur are absent. */
   dropsByReason: Partial<Record<DropReason, number>>
   /**
-   * The peers of its channel that it has WireGuard sessions with, and how many bytes of transport data it has sent to each
-   * of them: from the first session on, until the last has expired.
+   * The peers this one has WireGuard sessions with, and the bytes of transport data sent to each.
+   * Counting starts with the first session and ends when the last one expires.
    */
   sentTo: Array<{ id: string, bytes: number }>
-  /** The last WireGuard handshake that was answered, with whom and when; undefined for none. */
+  /** The last answered WireGuard handshake: the other peer and the time. Undefined if there was none. */
   lastHandshake: { id: string, at: Date } | undefined
-  /** WireGuard handshakes with other peers of the channel, the newest first: the last 16 peers. */
+  /** WireGuard handshakes with other peers of the channel, newest first. Covers the last 16 peers. */
   handshakes: HandshakeInfo[]
-  /** Handshakes that it began, and that came to nothing at least 3 times in a row within the last 10 minutes. */
+  /** Handshakes from this peer that failed at least 3 times in a row within the last 10 minutes. */
   handshakeFaults: HandshakeFaultInfo[]
 }
 
-/** Why a peer has left. */
+/** Why a peer detached. */
 export interface DetachInfo {
   reason: DetachReason
   text: string
-  /** How long the tunnel was attached, in milliseconds. */
+  /** Time the tunnel was attached, in milliseconds. */
   duration: number
 }
 
-/** A channel that has peers. */
+/** A non-empty channel. */
 export interface ChannelInfo extends ChannelKey {
-  /** Tunnels attached now. */
+  /** Tunnels currently attached. */
   peers: number
 }
 
-/** Tunnels of one kind: those of one route, or of several that share their channels, that were opened in the same way. */
+/** Tunnels with the same scope, protocol, framing and HTTP version. */
 export interface TunnelCount {
   scope: string
   protocol: string
   framing: PeerInfo['framing']
   httpVersion: HttpVersion
-  /** Over the hub's life. */
+  /** Total since the hub was created. */
   attached: number
-  /** Now. */
+  /** Currently attached. */
   peers: number
 }
 
-/** Which peer to disconnect; without `scope` or `kind`, in every channel of that name. */
+/** Selects a peer to disconnect. Without `scope` or `kind`, it matches every channel of that name. */
 export interface PeerSelector {
   channel: string
   id: string

@@ -1,50 +1,56 @@
 import { MAX_DATAGRAM_SIZE } from '../framing/wireguard.ts'
 import { optionError } from '../util/option-error.ts'
 
-/** Limits and defaults of a hub. Times are in milliseconds. */
+/** Hub-wide limits and defaults. All values are integers. Times are in milliseconds. */
 export interface HubOptions {
-  /** Datagrams above this many bytes are dropped; 1 to 65535, default 2048. */
+  /** Larger datagrams are dropped. In bytes, 1 to 65535; default 2048. */
   maxPacketSize?: number
-  /** Peers of all channels together; default 10,000. */
+  /** Maximum peers in all channels together, 1 to 1e9; default 10,000. */
   maxPeers?: number
-  /** Peers of one packet channel; default 256. */
+  /** Maximum peers in one packet channel, 2 to 1e9; default 256. */
   maxChannelPeers?: number
-  /** Peers of one client address (IPv6: of one /64), in all channels together; default 256. */
+  /** Maximum peers per client address (IPv6: per /64) in all channels together, 1 to 1e9; default 256. */
   maxClientPeers?: number
-  /** Peers of one packet channel that gave no public key: each handshake initiation nobody else claims goes to all of them; default 16. */
+  /**
+   * Maximum peers without a public key in one packet channel, 0 to 1e9; default 16.
+   * A handshake initiation that matches no known key goes to all of them.
+   */
   maxKeylessPeers?: number
-  /** From the request to the 101, the app's hooks included; default 10 s. */
+  /** Maximum time from the request to the 101, including the app's hooks, 1 to 2147483647; default 10 s. */
   handshakeTimeout?: number
-  /** Handshakes that may be unfinished at once, of all clients together; default 1000. */
+  /** Maximum unfinished handshakes of all clients together, 1 to 1e9; default 1000. */
   maxUnfinishedHandshakes?: number
-  /** Of these, handshakes of one client address; default 32. */
+  /** Maximum unfinished handshakes per client address, 1 to 1e9; default 32. */
   maxClientUnfinishedHandshakes?: number
-  /** Handshakes of all clients in a second, on average, five times as many in a burst; default 500. */
+  /** Average handshakes per second of all clients together, 1 to 1e9; default 500. Bursts may be five times as large. */
   handshakesPerSecond?: number
-  /** The same of those that `identify` has sent to one channel; default 50. */
+  /** Average handshakes per second to one channel, 1 to 1e9; default 50. Bursts may be five times as large. */
   channelHandshakesPerSecond?: number
-  /** The same of one client address; default 20. */
+  /** Average handshakes per second per client address, 1 to 1e9; default 20. Bursts may be five times as large. */
   clientHandshakesPerSecond?: number
-  /** How long a tunnel of a stream channel waits for the other one; default 60 s. */
+  /** How long a tunnel in a stream channel waits for the second one, 1 to 2147483647; default 60 s. */
   pairTimeout?: number
-  /** How long a pair may live on after one direction has ended; default 10 min. */
+  /** How long a half-open pair may live, 1 to 2147483647; default 10 min. */
   halfClosedTimeout?: number
-  /** A tunnel with a keepalive gets one after this much silence, give or take a tenth; default 25 s. */
+  /** The relay sends a keepalive after this much silence, ±10 %. 1 to 2147483647; default 25 s. */
   keepaliveInterval?: number
-  /** A tunnel with a keepalive is closed after this much silence; default 75 s. */
+  /** The relay closes a tunnel with keepalives after this much silence. Above `keepaliveInterval`; default 75 s. */
   keepaliveTimeout?: number
-  /** A tunnel without a keepalive (`raw`, `UoTLV/1`) is closed after this much silence; default 0: never. */
+  /**
+   * The relay closes a tunnel without keepalives (`raw`, `UoTLV/1`) after this much silence.
+   * 0 to 2147483647; default 0: never.
+   */
   idleTimeout?: number
-  /** A peer whose socket takes nothing more for this long is closed; default 30 s. */
+  /** The relay closes a peer whose socket accepts no data for this long, 1 to 2147483647; default 30 s. */
   writeTimeout?: number
-  /** How long `fastify.close()` waits for tunnels to end; default 5 s. */
+  /** How long `fastify.close()` waits for tunnels to end, 0 to 2147483647; default 5 s. */
   closeGrace?: number
 }
 
 const MAX_COUNT = 1e9
 const MAX_TIME = 2 ** 31 - 1
 
-/** Each option's default, smallest and largest value; all are whole numbers. */
+/** Default, minimum and maximum of each option. All are integers. */
 const ranges: Record<keyof HubOptions, readonly [number, number, number]> = {
   maxPacketSize: [2048, 1, MAX_DATAGRAM_SIZE],
   maxPeers: [10_000, 1, MAX_COUNT],
@@ -68,14 +74,14 @@ const ranges: Record<keyof HubOptions, readonly [number, number, number]> = {
 
 export const hubOptionNames = Object.keys(ranges) as Array<keyof HubOptions>
 
-/** The names of the hub-wide options that `options` has. */
+/** The names of the hub-wide options set in `options`. */
 export function hubOptionsIn (options: object): Array<keyof HubOptions> {
   return hubOptionNames.filter((name) => (options as HubOptions)[name] !== undefined)
 }
 
 /**
- * The hub-wide options with defaults filled in.
- * @throws FST_RELAY_OPTION with the name and the value of one that is not allowed
+ * Validates the hub-wide options and fills in defaults.
+ * @throws FST_RELAY_OPTION with the name and value of an invalid option
  */
 export function readHubOptions (options: HubOptions): Required<HubOptions> {
   const read = {} as Required<HubOptions>

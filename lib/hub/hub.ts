@@ -18,12 +18,12 @@ import type { ChannelInfo, ChannelKey, DetachInfo, PeerInfo, PeerSelector, Traff
 import type { HubContext, Peer } from './peer.ts'
 
 const MAX_TICK_MS = 1000
-/** A deadline is met with this precision, as a part of it. */
+/** The shortest deadline spans at least this many ticks. */
 const TICKS_PER_DEADLINE = 5
-/** Of all peers together; each has limits of its own. */
+/** For all peers together. Each peer also has its own limits. */
 const HANDSHAKE_LINES_PER_SECOND = 2
 
-/** What the hub needs of a pino logger. */
+/** The part of a pino logger that the hub uses. */
 export interface HubLog {
   info: (fields: object, message: string) => void
   warn: (fields: object, message: string) => void
@@ -36,13 +36,13 @@ interface Channel {
   handshakes: TokenBucket
 }
 
-/** Is told what happens in a hub. Must not throw. */
+/** Receives the events of a hub. Must not throw. */
 export interface HubListener {
   attached: (peer: PeerInfo) => void
   detached: (peer: PeerInfo, info: DetachInfo) => void
 }
 
-/** All channels of one Fastify server. It knows tunnels and peers, no HTTP. */
+/** All channels of one Fastify server. The hub knows tunnels and peers, but not HTTP. */
 export class Hub {
   readonly #options: Required<HubOptions>
   readonly #log: HubLog
@@ -50,7 +50,7 @@ export class Hub {
   readonly #listener: HubListener
   readonly #context: HubContext
   readonly #channels = new Map<string, Channel>()
-  /** How many peers each client has, by `Admitted.client`. */
+  /** Peer count per client, by `Admitted.client`. */
   readonly #peersByClient = new Map<string, number>()
   readonly #mac1Budget: Mac1Budget
   readonly #handshakeLines: TokenBucket
@@ -63,7 +63,7 @@ export class Hub {
   #isClosing = false
 
   /**
-   * @param requestIdLabel what the id of a request is called in the log
+   * @param requestIdLabel the log field for the request id
    * @throws FST_RELAY_OPTION
    */
   constructor (options: HubOptions, log: HubLog, listener: HubListener, requestIdLabel = 'reqId') {
@@ -90,12 +90,12 @@ export class Hub {
     return this.#options
   }
 
-  /** Whether the hub takes no new tunnels because its server is being closed. */
+  /** True once the server starts closing. The hub then refuses new tunnels. */
   get isClosing (): boolean {
     return this.#isClosing
   }
 
-  /** All peers, in no order. */
+  /** All peers, in no particular order. */
   peers (): PeerInfo[] {
     return this.#allPeers().map((peer) => peer.info())
   }
@@ -106,7 +106,7 @@ export class Hub {
       .map(({ key, members }) => ({ ...key, peers: members.peers.length }))
   }
 
-  /** A copy of the counters; those of tunnels that live are included. */
+  /** A copy of the counters, including live tunnels. */
   stats (): TrafficStats {
     const stats: TrafficStats = {
       ...structuredClone(this.#counters),
@@ -127,9 +127,9 @@ export class Hub {
   }
 
   /**
-   * Closes the tunnels of a peer; a client of ours takes that as final.
-   * @param text told to the peer
-   * @returns how many tunnels were closed
+   * Closes the tunnels of a peer. A spanza sidecar will not reconnect.
+   * @param text the text sent to the peer
+   * @returns the number of tunnels closed
    */
   disconnect (selector: PeerSelector, text = 'disconnected by the operator'): number {
     const peers = [...this.#channels.values()]
@@ -143,8 +143,8 @@ export class Hub {
   }
 
   /**
-   * Tests whether a tunnel could be attached now.
-   * @param isAgain whether this handshake has been tested before, so that rates have counted it
+   * Checks that a tunnel can be attached now.
+   * @param isAgain true on a repeated check of the same handshake, which must not count towards rates twice
    * @throws FST_RELAY_CLOSING, FST_RELAY_HUB_FULL, FST_RELAY_CLIENT_FULL, FST_RELAY_CHANNEL_FULL, FST_RELAY_KEYLESS_FULL,
    * FST_RELAY_CHANNEL_PAIRED, FST_RELAY_REPLACED_TOO_OFTEN or FST_RELAY_CHANNEL_RATE
    */
@@ -152,7 +152,7 @@ export class Hub {
     if (this.#isClosing) throw new errors.FST_RELAY_CLOSING()
     const { maxPeers, maxClientPeers, channelHandshakesPerSecond } = this.#options
     const { members, handshakes } = this.#channelFor(admitted.channel)
-    // Who comes back while its old tunnel has not been found dead needs no room of its own.
+    // A reconnecting device takes its old place, even when the hub is full.
     const replaced: Peer[] = members.replacedBy(admitted)
     if (this.#peerCount - replaced.length >= maxPeers) throw new errors.FST_RELAY_HUB_FULL(maxPeers)
     const { client } = admitted
@@ -163,11 +163,11 @@ export class Hub {
     }
     members.checkRoom(admitted, isAgain)
     if (isAgain) return
-    // Last: what is refused takes nothing of it. What leads to targets is no channel that one could keep others out of.
+    // Checked last, so that refused handshakes do not use up the rate. Targets have none: clients share no channel there.
     if (admitted.channel.kind !== 'target' && !handshakes.take(this.#clock.now)) throw new errors.FST_RELAY_CHANNEL_RATE(channelHandshakesPerSecond)
   }
 
-  /** Attaches a tunnel that `checkRoom` has found room for in this same turn of the event loop. */
+  /** Attaches a tunnel. Call `checkRoom` first, in the same turn of the event loop. */
   attach (admitted: Admitted, tunnel: Tunnel): void {
     const peer = this.#channelFor(admitted.channel).members.attach(admitted, tunnel)
     this.#peerCount++
@@ -182,8 +182,8 @@ export class Hub {
   }
 
   /**
-   * Closes all tunnels and takes no new ones.
-   * @returns when the last one is closed, or `closeGrace` is over and they are destroyed
+   * Closes all tunnels and refuses new ones.
+   * @returns a promise that resolves when the last tunnel is closed, or when `closeGrace` is over and the rest are destroyed
    */
   async close (): Promise<void> {
     if (this.#isClosing) return
@@ -296,13 +296,13 @@ export class Hub {
     this.#mac1Budget.sweep(this.#clock.now)
     for (const [id, { members, handshakes }] of this.#channels) {
       members.sweep()
-      // A channel that is left and joined again and again keeps its rate.
+      // Keep an empty channel until its rate has recovered. Otherwise leaving and rejoining would reset the rate.
       if (members.isEmpty && handshakes.isFull(this.#clock.now)) this.#channels.delete(id)
     }
   }
 }
 
-/** A tick that meets the shortest deadline with some precision. */
+/** Returns a tick short enough for the shortest deadline. */
 function tickLength (options: Required<HubOptions>): number {
   const deadlines = [options.keepaliveInterval, options.writeTimeout, options.pairTimeout, options.halfClosedTimeout]
   if (options.idleTimeout > 0) deadlines.push(options.idleTimeout)
@@ -318,7 +318,7 @@ function addTraffic (total: Counters, peer: Peer): void {
 
 /** Waits until all tunnels are closed, at most `grace` milliseconds. */
 async function allClosed (tunnels: Tunnel[], grace: number): Promise<void> {
-  // Of some that are closed the event is still to come.
+  // Skip closed tunnels: some have yet to emit the event.
   const open = new Set(tunnels.filter((tunnel) => !tunnel.isClosed))
   if (open.size === 0) return
   await new Promise<void>((resolve) => {

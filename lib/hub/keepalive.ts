@@ -1,9 +1,9 @@
 import type { HubOptions } from './hub-options.ts'
 
-/** Keepalives of many peers that came at once are spread by this part of the interval. */
+/** Keepalive times vary by this fraction, so that peers that connected together do not stay in step. */
 const SPREAD = 0.1
 
-/** When an idle tunnel is due a sign of life from the relay. The client's counterpart is lib/client/connection/liveness.ts. */
+/** Decides when an idle tunnel needs a keepalive. The client's counterpart is lib/client/connection/liveness.ts. */
 export class Keepalive {
   readonly #interval: number
   #dueAt: number
@@ -17,13 +17,13 @@ export class Keepalive {
 
   /**
    * Called once per tick.
-   * @param bytesOut all bytes that were sent to the peer
-   * @param receivedAt when the last byte came from it
-   * @returns whether to send one now
+   * @param bytesOut total bytes sent to the peer
+   * @param receivedAt when the last byte arrived from the peer
+   * @returns true if a keepalive must be sent now
    */
   isDue (now: number, bytesOut: number, receivedAt: number): boolean {
     if (now < this.#dueAt) return false
-    // Not needed where bytes went both ways since the last time.
+    // No keepalive is needed if bytes went both ways since the last one.
     const isBusy = bytesOut !== this.#bytesOut && now - receivedAt < this.#interval
     this.#bytesOut = bytesOut
     this.#dueAt = this.#next(now)

@@ -9,15 +9,15 @@ import type { HubOptions } from './hub-options.ts'
 import { Keepalive } from './keepalive.ts'
 import type { HandshakeFaultInfo } from './packet/handshake-record.ts'
 
-/** What all peers of a hub share. */
+/** Shared by all peers of a hub. */
 export interface HubContext {
   readonly options: Required<HubOptions>
   readonly clock: Clock
   readonly counters: Counters
   detached: (peer: Peer, reason: DetachReason, text: string) => void
-  /** Handshakes that the peer begins come to nothing again and again. */
+  /** Handshakes from the peer fail repeatedly. */
   handshakesFail: (peer: Peer, fault: HandshakeFaultInfo) => void
-  /** The peer with the id `by` answers again. */
+  /** The peer with the id `by` answers handshakes again. */
   handshakesSucceed: (peer: Peer, by: string) => void
 }
 
@@ -33,9 +33,9 @@ export abstract class Peer {
   bytesIn = 0
   bytesOut = 0
   drops = 0
-  /** When the last byte came, by the hub's clock. */
+  /** When the last byte arrived, by the hub's clock. */
   receivedAt: number
-  /** Whether the peer has left its channel; its socket may still be open for a moment. */
+  /** True once the peer has left its channel. Its socket may stay open briefly. */
   isDetached = false
   readonly #keepalive: Keepalive | undefined
 
@@ -49,40 +49,40 @@ export abstract class Peer {
     tunnel.onSign(() => { this.receivedAt = hub.clock.now })
   }
 
-  /** Leaves the channel at once, tells the other side why where the framing can, and ends the tunnel. */
+  /** Leaves the channel at once, tells the other side why if the framing can, and ends the tunnel. */
   abstract close (reason: DetachReason, text: string): void
 
-  /** Called once per tick: deadlines and keepalives. */
+  /** Called once per tick. Checks deadlines and sends keepalives. */
   abstract sweep (): void
 
-  /** Sends a sign of life. Called only where the protocol has one. */
+  /** Sends a keepalive. Called only if the protocol has one. */
   protected keepAlive (): void {
     this.tunnel.ping()
   }
 
   /**
-   * Closes the tunnel after too much silence, and sends signs of life before.
-   * @param receivedAt when there was some life in a tunnel without keepalives
-   * @param idleTimeout milliseconds of silence that end such a tunnel, 0 for any
+   * Sends keepalives, and closes the tunnel after too much silence.
+   * @param receivedAt when a tunnel without keepalives was last active
+   * @param idleTimeout milliseconds of silence that end a tunnel without keepalives; 0: never
    */
   protected sweepSilence (receivedAt: number, idleTimeout: number): void {
     const { clock, options } = this.hub
     const keepalive = this.#keepalive
-    // Signs of life that are not read yet cannot be missed.
+    // Do not count silence while reading is paused.
     if (keepalive !== undefined && this.tunnel.isPaused) this.receivedAt = clock.now
     const limit = keepalive === undefined ? idleTimeout : options.keepaliveTimeout
     const silence = clock.now - (keepalive === undefined ? receivedAt : this.receivedAt)
-    if (limit > 0 && silence > limit) return this.close('idle', `nothing came for ${limit} ms`)
+    if (limit > 0 && silence > limit) return this.close('idle', `nothing received for ${limit} ms`)
     if (keepalive?.isDue(clock.now, this.bytesOut, this.receivedAt) === true) this.keepAlive()
   }
 
-  /** Takes note of bytes that came out of the tunnel. */
+  /** Counts bytes received from the tunnel. */
   protected count (length: number): void {
     this.bytesIn += length
     this.receivedAt = this.hub.clock.now
   }
 
-  /** Asks the other side to come back later, and closes. */
+  /** Asks the other side to reconnect later, and closes. */
   shutDown (): void {
     this.close('shutdown', 'the relay is shutting down')
   }

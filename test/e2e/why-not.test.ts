@@ -33,8 +33,8 @@ t.test('why two peers cannot talk', { skip: missing ?? false }, async (t) => {
       who: host.unknown,
       peer: { publicKey: randomBytes(32).toString('base64'), address: nas.address },
       fault: { fault: 'no-responder' },
-      notice: /^nobody in the network home has the public key that your WireGuard asks for: is PublicKey under \[Peer\] right here, and the other device's publicKey right in the relay's app\?$/,
-      line: /^nobody in its channel has the public key that its WireGuard asks for: is PublicKey under \[Peer\] right there, and is the other peer's publicKey that identify\(\) returns\?$/
+      notice: /^no device in the network home has the public key that your WireGuard asks for: is PublicKey under \[Peer\] right here, and the other device's publicKey right in the relay's app\?$/,
+      line: /^no peer in its channel has the public key that its WireGuard asks for: is PublicKey under \[Peer\] right there, and is the other peer's publicKey that identify\(\) returns\?$/
     },
     {
       title: 'the device is in another network',
@@ -42,8 +42,8 @@ t.test('why two peers cannot talk', { skip: missing ?? false }, async (t) => {
       peer: host.elsewhere,
       fault: { fault: 'no-responder' },
       // The same words: nobody learns who is in another network.
-      notice: /^nobody in the network home has the public key that your WireGuard asks for: is PublicKey under \[Peer\] right here, and the other device's publicKey right in the relay's app\?$/,
-      line: /^nobody in its channel has the public key that its WireGuard asks for: is PublicKey under \[Peer\] right there, and is the other peer's publicKey that identify\(\) returns\?$/
+      notice: /^no device in the network home has the public key that your WireGuard asks for: is PublicKey under \[Peer\] right here, and the other device's publicKey right in the relay's app\?$/,
+      line: /^no peer in its channel has the public key that its WireGuard asks for: is PublicKey under \[Peer\] right there, and is the other peer's publicKey that identify\(\) returns\?$/
     },
     {
       title: 'WireGuard is down at the other end',

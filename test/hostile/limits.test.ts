@@ -149,7 +149,7 @@ const closings: Partial<Record<keyof HubOptions, ClosingRow>> = {
   pairTimeout: {
     relay: { pairTimeout: 400 },
     attack: async (attacker) => [await opened(attacker, '/relay/alone', 'bytes')],
-    reason: { reason: 'pair-timeout', text: 'no second tunnel came within 400 ms' },
+    reason: { reason: 'pair-timeout', text: 'no second tunnel connected within 400 ms' },
     webSocket: 1013
   },
   halfClosedTimeout: {
@@ -161,12 +161,12 @@ const closings: Partial<Record<keyof HubOptions, ClosingRow>> = {
       else await a!.send(closeFrame(1000))
       return [b!]
     },
-    reason: { reason: 'idle', text: 'one direction had ended 400 ms ago' }
+    reason: { reason: 'idle', text: 'half-open for 400 ms' }
   },
   keepaliveTimeout: {
     relay: { keepaliveInterval: 300, keepaliveTimeout: 900 },
     attack: async (attacker) => [await opened(attacker, '/relay/silent')],
-    reason: { reason: 'idle', text: 'nothing came for 900 ms' },
+    reason: { reason: 'idle', text: 'nothing received for 900 ms' },
     wg: 4,
     webSocket: 4004
   },
@@ -175,7 +175,7 @@ const closings: Partial<Record<keyof HubOptions, ClosingRow>> = {
     // A WebSocket has pings.
     fronts: ({ protocol }) => protocol === 'spanza',
     attack: openPair,
-    reason: { reason: 'idle', text: 'nothing came for 400 ms' }
+    reason: { reason: 'idle', text: 'nothing received for 400 ms' }
   }
 }
 

@@ -45,7 +45,7 @@ for (const framing of ['wg', 'len16']) {
     await sidecar.line(event('connect'), DEADLINE)
     await cut()
     const told = sidecar.lines.length
-    t.match(await program.line(detach('idle'), DEADLINE), /nothing came for 1500 ms/)
+    t.match(await program.line(detach('idle'), DEADLINE), /nothing received for 1500 ms/)
     t.match(JSON.parse(await sidecar.line(event('lost'), DEADLINE, told)), { reason: 'lost', text: /^this machine does not have the address [\d.]+ any more$/ })
     await sidecar.line(event('retry'), DEADLINE, told)
     t.equal(program.lines.filter(detach('idle')).length, 1)
@@ -73,5 +73,5 @@ t.test('a bare tunnel over a cut cable', { skip: missing ?? false }, async (t) =
   const own = await client.run('ss', ['-tnoH', 'state', 'established', `( dport = :${PORT} )`])
   t.match(own, /timer:\(keepalive,/, 'on the client\'s side as well')
   await cut()
-  t.match(await program.line(detach('idle'), DEADLINE), /nothing came for 1000 ms/, 'and is closed by idleTimeout')
+  t.match(await program.line(detach('idle'), DEADLINE), /nothing received for 1000 ms/, 'and is closed by idleTimeout')
 })

@@ -100,7 +100,7 @@ t.test('a sidecar that is suspended is closed after keepaliveTimeout, and connec
   await sidecar.line(event('connect'), 20_000)
   const leaving = detached(app, 'sleeper')
   await suspend(sidecar)
-  t.match(await leaving, { reason: 'idle', text: `nothing came for ${KEEPALIVE_TIMEOUT} ms` })
+  t.match(await leaving, { reason: 'idle', text: `nothing received for ${KEEPALIVE_TIMEOUT} ms` })
   t.same(app.relayHub.peers(), [])
 
   const told = sidecar.lines.length

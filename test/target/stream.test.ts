@@ -381,7 +381,7 @@ t.test('a tunnel on which nothing goes either way is closed, if the app says so'
     await new Promise((resolve) => setTimeout(resolve, 60))
   }
   t.equal(app.relayHub.stats().peers, 1)
-  t.match((await left)[1], { reason: 'idle', text: 'nothing came for 300 ms' })
+  t.match((await left)[1], { reason: 'idle', text: 'nothing received for 300 ms' })
   await client.closed
 })
 
@@ -407,7 +407,7 @@ t.test('a tunnel of which one direction has ended lives on for a limited time', 
     const left = once(app.relayHub, 'detach')
     const ending = first === 'client' ? client : behind
     ending.socket.end()
-    t.match((await left)[1], { reason: 'idle', text: 'one direction had ended 100 ms ago' }, first)
+    t.match((await left)[1], { reason: 'idle', text: 'half-open for 100 ms' }, first)
     t.match(await ending.closed, { code: 'ECONNRESET' })
   }
 })

@@ -5,7 +5,7 @@ import type { Admitted } from '../admitted.ts'
 import type { HubContext } from '../peer.ts'
 import { MessagePeer } from './message-peer.ts'
 
-/** The peer for a tunnel that carries datagrams in the way that admission has found. */
+/** Creates the peer for a tunnel that carries datagrams, framed or as messages. */
 export function createPacketPeer (admitted: Admitted, tunnel: Tunnel, router: PacketRouter, hub: HubContext): PacketPeer {
   const { messages, framing } = admitted
   if (messages !== undefined) return new MessagePeer(admitted, messages, tunnel, router, hub)

@@ -6,15 +6,15 @@ import { PacketPeer, type PacketRouter } from './packet-peer.ts'
 import type { Admitted } from '../admitted.ts'
 import type { HubContext } from '../peer.ts'
 
-/** Clients that are told to come back are spread over this many milliseconds. */
+/** Reconnects after a shutdown are spread over this many milliseconds. */
 const DRAIN_SPREAD_MS = 1000
 
-/** A peer whose datagrams are cut out of the tunnel's bytes by a framing of ours. */
+/** A peer whose datagrams are decoded from the byte stream by one of our framings. */
 export class FramedPeer extends PacketPeer implements DatagramSink {
   readonly #framing: Framing
   readonly #decoder: Decoder
   #owedPong: Buffer | undefined
-  /** Why the client is about to end the tunnel, if it said so. */
+  /** The client's closing text, if it sent one. */
   #farewell = 'the client ended the tunnel'
 
   constructor (admitted: Admitted, framing: Framing, tunnel: Tunnel, router: PacketRouter, hub: HubContext) {
@@ -31,7 +31,7 @@ export class FramedPeer extends PacketPeer implements DatagramSink {
   }
 
   control (type: number, chunk: Buffer, start: number, end: number): void {
-    // Written once per chunk: of many pings, only the latest is owed an answer.
+    // One pong per chunk: only the latest ping needs an answer.
     if (type === PING) this.#owedPong = pong(chunk, start, end)
     else if (type === CLOSING) this.#farewell = `the client closed: ${readClosing(chunk, start, end).text}`
   }
@@ -48,7 +48,7 @@ export class FramedPeer extends PacketPeer implements DatagramSink {
   }
 
   #read (chunk: Buffer): void {
-    // What comes after the close is discarded by the linger.
+    // The linger discards bytes that arrive after the close.
     if (this.isDetached) return
     this.count(chunk.length)
     const fault = this.#decode(chunk)

@@ -1,28 +1,28 @@
 import type { NoticeName } from '../../framing/notices.ts'
 
-/** Why WireGuard handshakes that a peer begins come to nothing; where it names a drop reason, they are dropped for it. */
+/** Why WireGuard handshakes from a peer fail. Names shared with a drop reason mean dropped for that reason. */
 export type HandshakeFault = Exclude<NoticeName, 'answered'>
 
-/** WireGuard handshakes of a peer with another one of its channel. */
+/** WireGuard handshakes between a peer and another peer of its channel. */
 export interface HandshakeInfo {
-  /** The other peer's id; undefined: those whose public key the relay does not know, who get what nobody else claims. */
+  /** The other peer's id. Undefined stands for all keyless peers, who get initiations that match no known key. */
   id: string | undefined
-  /** Initiations that were delivered to it. */
+  /** Initiations delivered to that peer. */
   sent: number
-  /** How many of them it answered. */
+  /** Initiations it answered. */
   answered: number
-  /** How many it has not answered since. */
+  /** Unanswered initiations since its last answer. */
   unanswered: number
-  /** When the last handshake between the two was answered, whoever began it; undefined for never. */
+  /** When the last handshake between the two was answered, in either direction. Undefined: never. */
   lastAt: Date | undefined
 }
 
-/** Handshakes that a peer begins, and that have come to nothing several times in a row. */
+/** Handshakes from a peer that failed several times in a row. */
 export interface HandshakeFaultInfo {
   fault: HandshakeFault
-  /** The peer they are for, where the relay knows it. */
+  /** The id of the intended peer, if the relay knows it. */
   id: string | undefined
-  /** How many peers got each of them, where that is not one: those whose public key the relay does not know. */
+  /** How many peers received each initiation. Above 1 for keyless peers only. */
   asked: number
   count: number
   since: Date
@@ -35,7 +35,7 @@ interface Partner {
   unanswered: number
   /** By `Date.now`. */
   lastAt: number | undefined
-  /** Whether this tunnel has been told that it answers. */
+  /** True once the current tunnel was notified that this peer answers. */
   isTold: boolean
 }
 
@@ -52,32 +52,32 @@ interface Fault {
 const MAX_PARTNERS = 16
 const MAX_FAULTS = 32
 /**
- * WireGuard begins anew every 5 s, for 90 s. Three in a row take 10 s: a moment's outage is over by then, and whoever
- * watches is still there. Less than these 10 s, because the hub's clock is a second late at times.
+ * WireGuard retries every 5 s for 90 s. Three in a row take 10 s: long enough to outlast a brief outage,
+ * short enough that the user is still watching. The limit is 8 s because the hub's clock may be a second late.
  */
 const MIN_COUNT = 3
 const MIN_MS = 8000
-/** After this long without any, they are not in a row. */
+/** Failures further apart than this are not in a row. */
 const GAP_MS = 60_000
 const TELL_AGAIN_MS = 300_000
 const TELL_INTERVAL_MS = 5000
-/** How long a fault that did not occur again is shown. */
+/** How long `faults` lists a fault after its last occurrence. */
 const SHOWN_MS = 600_000
 
 /**
- * What has become of the WireGuard handshakes of one identity. All of it is bounded, and others are known by their ids
- * alone, so that it keeps nobody alive. Times are by the hub's clock, in milliseconds, unless it says otherwise.
+ * Outcomes of the WireGuard handshakes of one identity. All tables are bounded. Other identities are stored by id
+ * only, so that the record does not keep them in memory. Times are by the hub's clock, in milliseconds, unless noted.
  */
 export class HandshakeRecord {
-  /** The last handshake that was answered, whoever began it; `at` by `Date.now`. */
+  /** The last answered handshake, in either direction. `at` is by `Date.now`. */
   last: { id: string, at: number } | undefined
   readonly #partners = new Map<string | undefined, Partner>()
   readonly #faults = new Map<string, Fault>()
   #toldAt = -Infinity
 
   /**
-   * An initiation is delivered to `to`, undefined for all without a public key.
-   * @returns whether the one before was not answered
+   * Records an initiation delivered to `to`; undefined means all keyless peers.
+   * @returns true if the previous initiation was not answered
    */
   sent (to: string | undefined): boolean {
     const partner = this.#partner(to)
@@ -86,9 +86,9 @@ export class HandshakeRecord {
   }
 
   /**
-   * An initiation came to nothing.
-   * @param asked how many peers got it
-   * @returns the fault, when it persists and is to be told now
+   * Records a failed initiation.
+   * @param asked how many peers received it
+   * @returns the fault, if it persists and must be reported now
    */
   failed (name: HandshakeFault, to: string | undefined, asked: number, now: number): HandshakeFaultInfo | undefined {
     const fault = this.#fault(name, to, now)
@@ -107,9 +107,9 @@ export class HandshakeRecord {
   }
 
   /**
-   * The peer `by` has answered a handshake that this one began.
-   * @param wasFannedOut whether it was delivered to all without a public key
-   * @returns whether a fault that was told is over, and whether that it answers is news to be told now
+   * Records that the peer `by` answered a handshake from this one.
+   * @param wasFannedOut true if the initiation went to all keyless peers
+   * @returns `isOver`: a reported fault is over; `isNews`: the answer must be reported to the peer now
    */
   answered (by: string, wasFannedOut: boolean, now: number): { isOver: boolean, isNews: boolean } {
     this.completed(by)
@@ -133,20 +133,20 @@ export class HandshakeRecord {
     return { isOver, isNews }
   }
 
-  /** A handshake with the peer `id` was answered. */
+  /** Records an answered handshake with the peer `id`, in either direction. */
   completed (id: string): void {
     const at = Date.now()
     this.last = { id, at }
     this.#partner(id).lastAt = at
   }
 
-  /** A new tunnel was told nothing yet. */
+  /** Starts over for a new tunnel, which has had no notices yet. */
   restart (): void {
     this.#faults.clear()
     for (const partner of this.#partners.values()) partner.isTold = false
   }
 
-  /** With whom, the newest first. */
+  /** One entry per partner, newest first. */
   handshakes (): HandshakeInfo[] {
     return [...this.#partners].reverse().map(([id, { sent, answered, unanswered, lastAt }]) =>
       ({ id, sent, answered, unanswered, lastAt: lastAt === undefined ? undefined : new Date(lastAt) }))

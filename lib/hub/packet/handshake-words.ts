@@ -3,10 +3,10 @@ import { printable } from '../../util/printable.ts'
 import type { HandshakeFaultInfo } from './handshake-record.ts'
 import type { Identity } from './identity.ts'
 
-/** Names are cut here, so that the words behind them fit into a notice. */
+/** Longer names are cut, so that the whole text fits into a notice. */
 const MAX_NAME_LENGTH = 64
 
-/** What a peer is told about its handshakes, where `to` is whom they are for. */
+/** The notice text for a peer. `to` is the intended peer. */
 export function noticeText (notice: NoticeName, { count, asked }: { count: number, asked: number }, channelName: string, to: Identity | undefined): string {
   const network = channelName.trim() === '' ? 'this network' : `the network ${shortened(channelName)}`
   const name = to === undefined ? undefined : nameOf(to)
@@ -16,7 +16,7 @@ export function noticeText (notice: NoticeName, { count, asked }: { count: numbe
     case 'alone':
       return `you are alone in ${network}: is the other device's sidecar running, with a token for the same network?`
     case 'no-responder':
-      return `nobody in ${network} has the public key that your WireGuard asks for: is PublicKey under [Peer] right here, and the other device's publicKey right in the relay's app?`
+      return `no device in ${network} has the public key that your WireGuard asks for: is PublicKey under [Peer] right here, and the other device's publicKey right in the relay's app?`
     case 'peer-away':
       return `${count} handshakes to ${name} were not delivered: it is not connected to the relay at the moment`
     case 'unanswered':
@@ -25,20 +25,20 @@ export function noticeText (notice: NoticeName, { count, asked }: { count: numbe
     case 'initiation-rate':
       return `${count} handshakes${name === undefined ? '' : ` to ${name}`} were dropped: your WireGuard starts too many`
     case 'mac1-budget':
-      return `${count} handshakes were dropped: too many are for public keys that nobody here has`
+      return `${count} handshakes were dropped: too many are for public keys that no device here has`
     case 'index-collision':
       return `${count} handshakes to ${name} were dropped: their session index belongs to another device there`
   }
 }
 
-/** What the operator is told about a peer's handshakes. */
+/** The log text for the operator. */
 export function faultText ({ fault, id, asked, count }: HandshakeFaultInfo): string {
   const name = id === undefined ? undefined : shortened(id)
   switch (fault) {
     case 'alone':
       return "no other peer is in its channel: is the other device's sidecar running, and does identify() give it the same channel?"
     case 'no-responder':
-      return "nobody in its channel has the public key that its WireGuard asks for: is PublicKey under [Peer] right there, and is the other peer's publicKey that identify() returns?"
+      return "no peer in its channel has the public key that its WireGuard asks for: is PublicKey under [Peer] right there, and is the other peer's publicKey that identify() returns?"
     case 'peer-away':
       return `${count} handshakes to ${name} were not delivered: it has no tunnel at the moment`
     case 'unanswered':
@@ -47,7 +47,7 @@ export function faultText ({ fault, id, asked, count }: HandshakeFaultInfo): str
     case 'initiation-rate':
       return `${count} handshakes${name === undefined ? '' : ` to ${name}`} were dropped: its WireGuard starts too many`
     case 'mac1-budget':
-      return `${count} handshakes were dropped: too many are for public keys that nobody has`
+      return `${count} handshakes were dropped: too many are for public keys that no peer has`
     case 'index-collision':
       return `${count} handshakes to ${name} were dropped: their session index belongs to another peer there`
   }
@@ -55,10 +55,10 @@ export function faultText ({ fault, id, asked, count }: HandshakeFaultInfo): str
 
 function askedText (count: number, where: string): string {
   const asked = count === 1 ? 'the one device' : `any of the ${count} devices`
-  return `${asked} in ${where} that the relay has no public key of`
+  return `${asked} in ${where} whose public key the relay does not know`
 }
 
-/** How a peer is named to another one of its channel: never by a public key, nor by an id that says nothing. */
+/** The name shown to other peers of the channel. Never a public key or a random id. */
 function nameOf ({ id, isStable, publicKey }: Identity): string {
   if (isStable && id !== publicKey?.toString('base64')) return shortened(id)
   return publicKey === undefined ? 'another peer' : 'the peer with that public key'

@@ -9,26 +9,26 @@ const MAC1_TESTS_PER_SECOND = 2000
 const MAX_PARTNERS = 4
 
 /**
- * Who a peer of a packet channel is. It holds what the channel has learned about routing, and may outlive its tunnel:
- * a client that comes back with the same id finds its WireGuard sessions as they were.
+ * The identity of a peer in a packet channel. It holds the routing state and may outlive its tunnel:
+ * a client that reconnects with the same id keeps its WireGuard sessions.
  */
 export class Identity<Attached = unknown> {
   readonly id: string
-  /** Whether the id was given, not random. */
+  /** True if `identify` gave the id; false if it is random. */
   readonly isStable: boolean
   readonly publicKey: Buffer | undefined
   #mac1Key: Uint8Array | undefined
-  /** Whether it has left its channel for good: what leads to it in the tables of others is void. */
+  /** True once it has left the channel for good. Other identities' table entries for it are then void. */
   isRemoved = false
-  /** The tunnel, while there is one. */
+  /** The attached peer, if any. */
   peer: Attached | undefined
-  /** Where datagrams that this identity sends go, by their receiver index. */
+  /** Destinations of this identity's datagrams, by receiver index. */
   readonly sessions: SessionTable<Identity<Attached>> = new SessionTable()
-  /** Initiations that went to this identity and wait for its response. */
+  /** Initiations delivered to this identity that await its response. */
   readonly pending: PendingInitiations<Identity<Attached>> = new PendingInitiations()
-  /** Those it was connected with last, newest first: an initiation is likely for one of them. */
+  /** Recent session partners, newest first. They are tried first, since an initiation is likely for one of them. */
   readonly partners: Array<Identity<Attached>> = []
-  // Rates that something has been taken from; one that is full again is forgotten.
+  // Rates in use. A bucket is removed once it is full again.
   #initiations: TokenBucket | undefined
   #initiationsTo: Map<Identity<Attached>, TokenBucket> | undefined
   #mac1Tests: TokenBucket | undefined
@@ -46,30 +46,30 @@ export class Identity<Attached = unknown> {
     return this.#mac1Key
   }
 
-  /** What has become of its handshakes; undefined where it had none. */
+  /** The handshake record; undefined before the first handshake. */
   get handshakes (): HandshakeRecord | undefined {
     return this.#handshakes
   }
 
-  /** The same, made where there is none yet. */
+  /** The handshake record, created on first use. */
   recordHandshakes (): HandshakeRecord {
     this.#handshakes ??= new HandshakeRecord()
     return this.#handshakes
   }
 
-  /** Takes one from the rate of initiations that this identity may send. */
+  /** Takes one token from this identity's initiation rate. */
   mayInitiate (now: number): boolean {
     this.#initiations ??= rateLimit(INITIATIONS_PER_SECOND, now)
     return this.#initiations.take(now)
   }
 
-  /** Takes one from the rate of mac1 tests that are made for this identity's initiations. */
+  /** Takes one token from the rate of mac1 tests for this identity's initiations. */
   mayTestMac1 (now: number): boolean {
     this.#mac1Tests ??= new TokenBucket(MAC1_TESTS_PER_SECOND, MAC1_TESTS_PER_SECOND, now)
     return this.#mac1Tests.take(now)
   }
 
-  /** The same for those it may send to one other identity. */
+  /** Takes one token from this identity's initiation rate to one destination. */
   mayInitiateTo (destination: Identity<Attached>, now: number): boolean {
     const buckets = this.#initiationsTo ??= new Map()
     let bucket = buckets.get(destination)
@@ -80,12 +80,12 @@ export class Identity<Attached = unknown> {
     return bucket.take(now)
   }
 
-  /** The identity that `index` stands for when this one is asked to deliver to it; nobody else may take it meanwhile. */
+  /** The identity that `index` means for this one. No other identity may use the index meanwhile. */
   ownerOf (index: number, now: number): Identity<Attached> | undefined {
     return this.sessions.peek(index, now) ?? this.pending.senderOf(index, now)
   }
 
-  /** Remembers `other` as the newest partner. */
+  /** Makes `other` the newest partner. */
   met (other: Identity<Attached>): void {
     const position = this.partners.indexOf(other)
     if (position === 0) return
@@ -94,7 +94,7 @@ export class Identity<Attached = unknown> {
     this.partners.length = Math.min(this.partners.length, MAX_PARTNERS)
   }
 
-  /** Leaves the channel for good. It keeps nothing: those who left before, and whom it has known, must not be kept alive by it. */
+  /** Leaves the channel for good, and drops all references so that it does not keep other identities in memory. */
   remove (): void {
     this.isRemoved = true
     this.sessions.clear()
@@ -103,14 +103,17 @@ export class Identity<Attached = unknown> {
     this.#initiationsTo = undefined
   }
 
-  /** Whether it has used up nothing of its rates: only then can it be forgotten without giving it new ones. */
+  /** True if all rates are full. Forgetting it earlier would reset the rates. */
   #isRested (now: number): boolean {
     if (this.#initiations?.isFull(now)) this.#initiations = undefined
     if (this.#mac1Tests?.isFull(now)) this.#mac1Tests = undefined
     return this.#initiations === undefined && this.#mac1Tests === undefined && this.#initiationsTo === undefined
   }
 
-  /** Drops what has expired. @returns whether anything is left that must not be forgotten */
+  /**
+   * Drops expired entries.
+   * @returns true if the identity must be kept
+   */
   sweep (now: number): boolean {
     this.pending.sweep(now)
     for (const [destination, bucket] of this.#initiationsTo ?? []) {

@@ -1,14 +1,14 @@
 import { TokenBucket } from '../../util/token-bucket.ts'
 
 const TESTS_PER_SECOND = 20_000
-/** Of these, what one client may use, however many peers and channels it has: others must get their handshakes through meanwhile. */
+/** The share of one client across all its peers and channels, so that other clients' handshakes still get through. */
 const CLIENT_TESTS_PER_SECOND = 4000
 const CLIENT_BURST = 12_000
 
-/** How many tests of mac1 a hub makes: each takes some microseconds, and whoever sends initiations decides how many there are. */
+/** Limits the mac1 tests of a hub. Each takes some microseconds, and clients control how many are needed. */
 export class Mac1Budget {
   readonly #all: TokenBucket
-  /** By `Admitted.client`; one that is full again is forgotten. */
+  /** By `Admitted.client`. A bucket is removed once it is full again. */
   readonly #byClient = new Map<string, TokenBucket>()
 
   constructor (now: number) {
@@ -16,8 +16,8 @@ export class Mac1Budget {
   }
 
   /**
-   * Takes one test.
-   * @param client whose initiation it is for; undefined where there is no address to go by
+   * Takes one test from the budget.
+   * @param client the client that sent the initiation; undefined if it has no address
    */
   take (client: string | undefined, now: number): boolean {
     return (client === undefined || this.#ofClient(client, now).take(now)) && this.#all.take(now)

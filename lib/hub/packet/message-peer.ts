@@ -5,7 +5,7 @@ import { PacketPeer, type PacketRouter } from './packet-peer.ts'
 import type { Admitted } from '../admitted.ts'
 import type { HubContext } from '../peer.ts'
 
-/** A peer whose tunnel's messages are datagrams. */
+/** A peer whose tunnel carries one datagram per message. */
 export class MessagePeer extends PacketPeer implements MessageSink {
   readonly #messages: MessageReader
   #isFlushDue = false
@@ -37,7 +37,7 @@ export class MessagePeer extends PacketPeer implements MessageSink {
     this.#messages.close(reason, text)
   }
 
-  /** Behind the chunk that is being read: its messages are mostly handed over in one go. */
+  /** Flushes after the current chunk, whose messages usually arrive together. */
   #flushSoon (): void {
     if (this.#isFlushDue) return
     this.#isFlushDue = true

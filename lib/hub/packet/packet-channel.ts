@@ -18,13 +18,13 @@ import type { SendQueue } from './send-queue.ts'
 import { rateLimit, type TokenBucket } from '../../util/token-bucket.ts'
 import type { Tunnel } from '../../tunnel/tunnel.ts'
 
-/** What one channel may test: it must not be able to take the hub's budget from the others. */
+/** The mac1 tests of one channel, so that it cannot use up the hub's budget. */
 const MAC1_TESTS_PER_SECOND = 2000
 
-/** Whoever belongs to the channel, with a tunnel or, for a while, without. */
+/** An identity in the channel, with or (for a while) without a tunnel. */
 type Member = Identity<PacketPeer>
 
-/** A channel whose peers exchange datagrams, routed by what WireGuard's messages show without a key. */
+/** A channel whose peers exchange datagrams. Routing uses the unencrypted fields of WireGuard's messages. */
 export class PacketChannel implements PacketRouter {
   readonly #hub: HubContext
   readonly #mac1Budget: Pick<Mac1Budget, 'take'>
@@ -33,7 +33,7 @@ export class PacketChannel implements PacketRouter {
   readonly #byPublicKey = new Map<string, Member>()
   readonly #keyless = new Set<Member>()
   readonly #replacements = new ReplacementLimit()
-  /** The queues that have gathered something from the chunk being read. */
+  /** Queues with datagrams from the current chunk. */
   readonly #gathered: SendQueue[] = []
   #attached = 0
 
@@ -43,7 +43,7 @@ export class PacketChannel implements PacketRouter {
     this.#mac1Tests = rateLimit(MAC1_TESTS_PER_SECOND, hub.clock.now)
   }
 
-  /** Whether nobody is here, nor remembered. */
+  /** True if the channel has no peers and no remembered identities. */
   get isEmpty (): boolean {
     return this.#identities.size === 0
   }
@@ -52,21 +52,21 @@ export class PacketChannel implements PacketRouter {
     return [...this.#identities.values()].flatMap((identity) => identity.peer ?? [])
   }
 
-  /** Sessions that are known, each once for either side. */
+  /** Known sessions. Each counts once per side. */
   get sessions (): number {
     let count = 0
     for (const identity of this.#identities.values()) count += identity.sessions.size
     return count
   }
 
-  /** The peers that have to leave when this one comes. */
+  /** The peers that this one replaces. */
   replacedBy (admitted: Admitted): PacketPeer[] {
     return this.#identitiesReplacedBy(admitted).flatMap((identity) => identity.peer ?? [])
   }
 
   /**
-   * @param isAgain whether the handshake has been counted among the replacements
-   * @throws an error with a status when there is no room for one more peer
+   * @param isAgain true if the replacement was counted already
+   * @throws an error with a status if there is no room for one more peer
    */
   checkRoom (admitted: Admitted, isAgain = false): void {
     const { options } = this.#hub
@@ -132,20 +132,20 @@ export class PacketChannel implements PacketRouter {
       case COOKIE_REPLY: {
         const to = sender.ownerOf(receiverIndex(chunk, start, type), now)
         if (to === undefined) return from.drop('no-pending')
-        // Not among the handshakes of a blocked receiver: nothing limits how many one session may bring.
+        // Queued as data if the receiver is blocked: no limit applies to cookie replies of a session.
         return this.#deliver(from, to, chunk, frame, start, end, stamped, false)
       }
     }
   }
 
-  /** Writes what was gathered from the chunk that has just been read. */
+  /** Writes the datagrams gathered from the current chunk. */
   flush (): void {
     let fault: unknown
     for (const queue of this.#gathered) {
       try {
         queue.flush()
       } catch (error) {
-        // None may keep what it has gathered for longer than the chunk is there.
+        // Flush every queue: the memory of the chunk is about to be reused.
         fault = error
       }
     }
@@ -179,7 +179,7 @@ export class PacketChannel implements PacketRouter {
     for (const responder of responders) {
       const owner = responder.ownerOf(index, clock.now)
       if (responder.peer === undefined) {
-        // It does not get it, and so has nothing to respond to.
+        // Not added to `pending`: the responder never receives it.
         this.#dropInitiation(from, 'peer-away', responder)
       } else if (owner !== undefined && owner !== sender) {
         this.#dropInitiation(from, 'index-collision', responder)
@@ -191,7 +191,7 @@ export class PacketChannel implements PacketRouter {
         delivered++
       }
     }
-    // Of those without a key, all got it and one at most is meant: what is not answered says nothing about each of them.
+    // A fanned-out initiation is meant for at most one keyless peer, so record the result for all of them together.
     if (delivered > 0 && sender.recordHandshakes().sent(found?.id)) this.#failed(from, 'unanswered', found, delivered)
   }
 
@@ -201,8 +201,8 @@ export class PacketChannel implements PacketRouter {
   }
 
   /**
-   * Takes note of an initiation that came to nothing; of several in a row the peer and the operator are told.
-   * @param asked how many peers got it
+   * Records a failed initiation. Repeated failures are reported to the peer and the operator.
+   * @param asked how many peers received it
    */
   #failed (from: PacketPeer, fault: HandshakeFault, to?: Member, asked = 1): void {
     const told = from.identity!.recordHandshakes().failed(fault, to?.id, asked, this.#hub.clock.now)
@@ -212,7 +212,7 @@ export class PacketChannel implements PacketRouter {
     from.notify(fault, noticeText(fault, told, from.admitted.channel.name, to))
   }
 
-  /** Takes note of a handshake that was answered, and tells the peer that began it where that is news. */
+  /** Records an answered handshake, and notifies the initiator if it is news. */
   #answered (initiator: Member, responder: Member): void {
     responder.recordHandshakes().completed(initiator.id)
     const wasFannedOut = responder.publicKey === undefined
@@ -241,7 +241,7 @@ export class PacketChannel implements PacketRouter {
     this.#answered(initiator, responder)
   }
 
-  /** The identity whose public key the initiation was made for; undefined when it is none of the known keys. */
+  /** The identity that the initiation is for; undefined if no known key matches. */
   #findResponder (from: PacketPeer, chunk: Buffer, start: number): Member | undefined | 'over-budget' {
     const sender = from.identity!
     const { client } = from.admitted
@@ -258,12 +258,12 @@ export class PacketChannel implements PacketRouter {
     }
   }
 
-  /** Those without a public key that are here, `sender` left out: an initiation may be for any of them. */
+  /** All attached keyless peers except `sender`. An initiation may be for any of them. */
   #keylessBut (sender: Member): Member[] {
     return [...this.#keyless].filter((identity) => identity !== sender && identity.peer !== undefined)
   }
 
-  /** In a channel of exactly two identities: the one that is not `identity`. */
+  /** The other identity, if the channel has exactly two. */
   #theOther (identity: Member): Member | undefined {
     if (this.#identities.size !== 2) return undefined
     for (const each of this.#identities.values()) {
@@ -271,7 +271,7 @@ export class PacketChannel implements PacketRouter {
     }
   }
 
-  /** Those with the same id or the same public key: one of the two, or both. */
+  /** The identities with the same id or the same public key. They may be one or two. */
   #identitiesReplacedBy ({ id, publicKey }: Admitted): Member[] {
     const byId = id === undefined ? undefined : this.#identities.get(id)
     const key = keyName(publicKey)
@@ -280,8 +280,8 @@ export class PacketChannel implements PacketRouter {
   }
 
   /**
-   * The identity that `peer` takes on: the one it had, sessions included, where both id and public key are the same. Who comes
-   * with one of them only is somebody new, and what led to the old one is void.
+   * Finds or creates the identity for `peer`. If both id and public key match, it keeps the old one with its sessions.
+   * If only one of them matches, the old identity is removed and its sessions end.
    */
   #identityFor (peer: PacketPeer): Member {
     const { admitted } = peer
@@ -294,7 +294,7 @@ export class PacketChannel implements PacketRouter {
     return identity
   }
 
-  /** By what is shared, id or key: whatever else changes from one tunnel to the next does not escape the limit. */
+  /** Counts per id and per key, so that changing the other one does not evade the limit. */
   #countReplacements ({ id, publicKey }: Admitted): void {
     const { now } = this.#hub.clock
     if (id !== undefined && this.#identities.get(id)?.peer !== undefined) this.#replacements.count(`id ${id}`, now)
@@ -321,7 +321,7 @@ export class PacketChannel implements PacketRouter {
     identity.remove()
   }
 
-  /** Of those that are remembered without a tunnel, at most as many as a channel has peers; the oldest goes first. */
+  /** Remembers at most `maxChannelPeers` identities without a tunnel, and removes the oldest beyond that. */
   #boundAbsent (): void {
     if (this.#identities.size - this.#attached <= this.#hub.options.maxChannelPeers) return
     for (const identity of this.#identities.values()) {
@@ -330,7 +330,7 @@ export class PacketChannel implements PacketRouter {
   }
 }
 
-/** A public key as the index of a map. */
+/** A public key as a map key. */
 function keyName (publicKey: Buffer | undefined): string | undefined {
   return publicKey?.toString('base64')
 }

@@ -10,22 +10,22 @@ import type { PeerInfo } from '../hub-info.ts'
 import { Peer, type HubContext } from '../peer.ts'
 import { SendQueue, type QueueOwner } from './send-queue.ts'
 
-/** A UDP target keeps a port for each tunnel; one without keepalives is closed after this much silence where `idleTimeout` says nothing. */
+/** Each tunnel to a UDP target holds a port. Without keepalives and with `idleTimeout` 0, it closes after this much silence. */
 const TARGET_IDLE_MS = 600_000
 
-/** Where a peer's datagrams go. */
+/** Routes the datagrams of a peer. */
 export interface PacketRouter {
-  /** Takes one datagram; the parameters are those of `DatagramSink.datagram`. */
+  /** Routes one datagram. The parameters are those of `DatagramSink.datagram`. */
   route: (from: PacketPeer, chunk: Buffer, frame: number, start: number, end: number, stamped: boolean) => void
-  /** The chunk that has just been read is done. */
+  /** Called after each chunk. */
   flush: () => void
-  /** The peer has left. */
+  /** Called when the peer leaves. */
   detach: (peer: PacketPeer) => void
 }
 
-/** A peer whose tunnel carries datagrams: they come out of it and go into it. */
+/** A peer whose tunnel carries datagrams. */
 export abstract class PacketPeer extends Peer implements QueueOwner {
-  /** What datagrams that come from here are framed in; undefined: they are bare. */
+  /** The framing of datagrams from this peer; undefined if they are unframed. */
   readonly framing: Framing | undefined
   readonly queue: SendQueue
   identity: Identity<PacketPeer> | undefined
@@ -33,12 +33,12 @@ export abstract class PacketPeer extends Peer implements QueueOwner {
   readonly #encoding: Encoding
   #blockedSince: number | undefined
   #bytesTaken = 0
-  /** Made with the first drop. */
+  /** Created on the first drop. */
   #dropsByReason: Partial<Record<DropReason, number>> | undefined
-  /** As it was when the peer left. */
+  /** The value when the peer left. */
   #sentToAtEnd: PeerInfo['sentTo'] | undefined
 
-  /** @param encoding what the tunnel takes */
+  /** @param encoding how to encode datagrams for this tunnel */
   constructor (admitted: Admitted, encoding: Encoding, tunnel: Tunnel, router: PacketRouter, hub: HubContext) {
     super(admitted, tunnel, hub)
     this.router = router
@@ -54,7 +54,7 @@ export abstract class PacketPeer extends Peer implements QueueOwner {
     this.drop('too-large')
   }
 
-  /** Counts datagrams from or for this peer that go nowhere. */
+  /** Counts dropped datagrams from or to this peer. */
   drop (reason: DropReason, count = 1): void {
     if (count === 0) return
     this.drops += count
@@ -76,8 +76,8 @@ export abstract class PacketPeer extends Peer implements QueueOwner {
   }
 
   /**
-   * Tells the other side something about its handshakes, where its framing can. One whose socket is blocked is not told:
-   * the notice would take the place of a pong that is owed.
+   * Sends a notice about the client's handshakes, if the framing has notices. Skipped while the socket is blocked:
+   * the notice would take the place of a pong that is due.
    */
   notify (notice: NoticeName, text: string): void {
     const frame = this.framing?.notice(notices[notice], text)
@@ -87,7 +87,7 @@ export abstract class PacketPeer extends Peer implements QueueOwner {
   override close (reason: DetachReason, text: string): void {
     if (this.isDetached) return
     this.isDetached = true
-    // Its identity may go with it.
+    // Read before `detach`, which may remove the identity.
     this.#sentToAtEnd = this.#sentTo
     this.router.detach(this)
     this.drop('peer-closed', this.queue.clear())
@@ -95,7 +95,7 @@ export abstract class PacketPeer extends Peer implements QueueOwner {
     this.hub.detached(this, reason, text)
   }
 
-  /** Tells the other side why, where it can be told, and ends the tunnel. */
+  /** Tells the other side why, if the protocol can, and ends the tunnel. */
   protected abstract leave (reason: DetachReason, text: string): void
 
   override info (): PeerInfo {
@@ -135,7 +135,7 @@ export abstract class PacketPeer extends Peer implements QueueOwner {
     return idleTimeout === 0 && this.admitted.target !== undefined ? TARGET_IDLE_MS : idleTimeout
   }
 
-  /** Whether the socket has taken something since the last sweep. */
+  /** True if the socket accepted bytes since the last sweep. */
   #hasWritten (): boolean {
     const before = this.#bytesTaken
     this.#bytesTaken = this.bytesOut - this.tunnel.writableLength

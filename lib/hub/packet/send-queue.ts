@@ -3,48 +3,48 @@ import { WaitQueue, type Taken, type WaitCapacity } from '../../util/wait-queue.
 import { isShared } from '../../tunnel/socket/shared-reads.ts'
 import type { Tunnel } from '../../tunnel/tunnel.ts'
 
-/** What waits for a peer whose socket is blocked, at most. The client's is in lib/client/connection/sender.ts. */
+/** The most that may wait for a peer whose socket is blocked. The client's limit is in lib/client/connection/sender.ts. */
 const CAPACITY: WaitCapacity = { datagrams: 512, bytes: 256 * 1024 }
 
-/** In what portions datagrams wait, and are handed to the socket that takes something again, in bytes. */
+/** Waiting datagrams are stored and written in portions of this many bytes. */
 const WRITE_SIZE = 64 * 1024
 
-/** So many writes a tunnel may hold before it has taken the first of them, however small they are: each takes memory beside its bytes. */
+/** Most writes that may wait in a tunnel, however small. Each takes memory besides its bytes. */
 const MAX_WRITES = 16
 
-/** Room for so many pieces is kept for the next chunk. */
+/** Array capacity kept between chunks, in pieces. */
 const MAX_KEPT_PIECES = 2048
 
-/** How a piece gets into the receiver's framing. */
+/** How a piece is written in the receiver's framing. */
 const VERBATIM = 0
 const ENCODE = 1
 const ENCODE_STAMPED = 2
 
-/** Whose queue it is: it keeps the counts up to date. */
+/** The owner of a queue, which keeps the counts. */
 export interface QueueOwner {
   datagramsOut: number
   bytesOut: number
-  /** A datagram has to wait, behind so many others. */
+  /** A datagram must wait behind this many others. */
   waits: (behind: number) => void
-  /** So many that had to wait have left. */
+  /** This many waiting datagrams were written. */
   waited: (milliseconds: number, count: number) => void
-  /** So many were dropped because the queue was full. */
+  /** This many datagrams were dropped because the queue was full. */
   overflowed: (count: number) => void
 }
 
 /**
- * What goes out to one peer. Datagrams found in one chunk are gathered and leave in one write: as the same memory
- * when they lie next to each other in the receiver's framing, else copied together.
+ * The output queue of one peer. Datagrams from one chunk leave in one write. Adjacent ones in the receiver's framing
+ * are written from the chunk's own memory; others are copied together.
  *
- * While the socket is blocked, datagrams wait here as copies of their own, so that a few small ones cannot keep
- * large chunks alive; WireGuard's handshake messages go first, and when there is no room the oldest data goes.
+ * While the socket is blocked, datagrams wait here as copies, so that a few small ones do not pin large chunks.
+ * WireGuard's handshake messages go first. When the queue is full, the oldest data is dropped.
  */
 export class SendQueue {
   readonly #tunnel: Tunnel
   readonly #encoding: Encoding
   readonly #owner: QueueOwner
-  // The pieces gathered from the current chunk, as parallel arrays: nothing is allocated for a piece. While the socket is
-  // blocked, each is one datagram.
+  // The pieces of the current chunk, as parallel arrays to avoid an allocation per piece. While the socket is
+  // blocked, each piece is one datagram.
   #pieceCount = 0
   #datagramCount = 0
   readonly #sources: Buffer[] = []
@@ -53,7 +53,7 @@ export class SendQueue {
   readonly #modes: number[] = []
   #waiting: WaitQueue | undefined
   #owedControl: Buffer | undefined
-  /** Writes since the tunnel had taken all. */
+  /** Writes since the tunnel's buffer was last empty. */
   #writes = 0
   readonly #onTaken = (): void => this.#drain()
 
@@ -68,16 +68,16 @@ export class SendQueue {
     return this.#tunnel.writableNeedDrain || (this.#writes >= MAX_WRITES && this.#tunnel.writableLength > 0)
   }
 
-  /** Datagrams that wait for the socket. */
+  /** Datagrams waiting for the socket. */
   get length (): number {
     return this.#waiting?.length ?? 0
   }
 
   /**
-   * Adds a datagram; the parameters are those of `DatagramSink.datagram`.
-   * @param encoding what `source[frame..end)` is encoded in; undefined for a bare datagram
-   * @param isHandshake a WireGuard message that must not wait behind data
-   * @returns whether `flush` is owed
+   * Adds a datagram. The parameters are those of `DatagramSink.datagram`.
+   * @param encoding the encoding of `source[frame..end)`; undefined for a bare datagram
+   * @param isHandshake true for a WireGuard message that must not wait behind data
+   * @returns true if the caller must call `flush`
    */
   add (source: Buffer, frame: number, start: number, end: number, stamped: boolean, encoding: Encoding | undefined, isHandshake: boolean): boolean {
     const { isBlocked } = this
@@ -88,7 +88,7 @@ export class SendQueue {
     const last = this.#pieceCount - 1
     this.#datagramCount++
     if (encoding === this.#encoding) {
-      // What waits may have to go one by one.
+      // While blocked, keep datagrams separate: they may be dropped one by one.
       if (!isBlocked && last >= 0 && this.#modes[last] === VERBATIM && this.#ends[last] === frame && this.#sources[last] === source) {
         this.#ends[last] = end
         return false
@@ -100,7 +100,7 @@ export class SendQueue {
     return last < 0
   }
 
-  /** Writes what has been gathered, or lets it wait for the socket. */
+  /** Writes the gathered datagrams, or queues them while the socket is blocked. */
   flush (): void {
     const count = this.#pieceCount
     if (count === 0) return
@@ -108,15 +108,12 @@ export class SendQueue {
       if (this.isBlocked) this.#waitGathered(count)
       else this.#writeGathered(count)
     } finally {
-      // Whatever happens: the memory is about to be written to again.
+      // Always forget the pieces: the chunk's memory is about to be reused.
       this.#forgetGathered()
     }
   }
 
-  /**
-   * Sends a control frame or keepalive. While the socket is blocked only the newest is kept: it is owed, the
-   * earlier ones are not any more.
-   */
+  /** Sends a control frame or keepalive. While the socket is blocked, only the newest is kept. */
   control (frame: Buffer): void {
     if (this.isBlocked) {
       this.#owedControl = frame
@@ -126,7 +123,10 @@ export class SendQueue {
     }
   }
 
-  /** Forgets what waits. @returns how many datagrams that were */
+  /**
+   * Drops all waiting datagrams.
+   * @returns how many datagrams were dropped
+   */
   clear (): number {
     const count = this.length + this.#datagramCount
     this.#waiting = undefined
@@ -159,10 +159,10 @@ export class SendQueue {
     else this.#writeStaged(count, staging)
   }
 
-  /** Whether it is a single piece that the socket may keep as the memory it came in. */
+  /** True if there is a single piece whose memory the socket may keep. */
   #canLeaveAsItIs (count: number): boolean {
     if (count > 1 || this.#modes[0] !== VERBATIM || isShared(this.#sources[0]!)) return false
-    // Else it would wait there for long, and keep memory alive of which it is the smaller part.
+    // In a non-empty buffer it may wait for long. Then keep it only if it fills at least half of its memory.
     return this.#tunnel.writableLength === 0 || (this.#ends[0]! - this.#starts[0]!) * 2 >= this.#sources[0]!.buffer.byteLength
   }
 
@@ -174,12 +174,12 @@ export class SendQueue {
   }
 
   #writeJoined (count: number, size: number): void {
-    // What has to wait in the socket must not hold a slab that others share, either.
+    // Data that waits in the socket must not pin a pooled slab.
     const joined = this.#tunnel.writableLength > 0 ? Buffer.allocUnsafeSlow(size) : Buffer.allocUnsafe(size)
     this.#write(joined.subarray(0, this.#join(0, count, joined)))
   }
 
-  /** How many bytes the pieces take at most. */
+  /** The most bytes the pieces can take. */
   #joinedSize (from: number, to: number): number {
     let size = 0
     for (let i = from; i < to; i++) size += this.#sizeOf(i)
@@ -192,9 +192,9 @@ export class SendQueue {
   }
 
   /**
-   * Copies pieces together.
-   * @param ends given where each of them ends
-   * @returns how many bytes they took
+   * Copies pieces into `target`.
+   * @param ends receives the end offset of each piece
+   * @returns the number of bytes written
    */
   #join (from: number, to: number, target: Buffer, ends?: number[]): number {
     let offset = 0
@@ -208,18 +208,18 @@ export class SendQueue {
     return offset
   }
 
-  /** A handshake message waits on its own: it goes before all data. */
+  /** Queues a handshake message on its own, ahead of all data. */
   #holdBack (source: Buffer, frame: number, start: number, end: number, encoding: Encoding | undefined): void {
     const bytes = Buffer.allocUnsafeSlow(end - frame + this.#encoding.maxOverhead)
     const length = encoding === this.#encoding ? source.copy(bytes, 0, frame, end) : this.#encoding.encode(bytes, 0, source, start, end, false)
     this.#wait(bytes.subarray(0, length), [length], true)
   }
 
-  /** Keeps what has been gathered until the socket takes something. */
+  /** Queues the gathered datagrams until the socket drains. */
   #waitGathered (count: number): void {
     for (let from = 0; from < count;) {
       let to = from + 1
-      // Of what is dropped later some memory stays until the rest has gone.
+      // Limit each portion: dropping part of it frees no memory until the rest is gone.
       for (let size = this.#sizeOf(from); to < count && to - from < CAPACITY.datagrams && (size += this.#sizeOf(to)) <= WRITE_SIZE;) to++
       const bytes = Buffer.allocUnsafeSlow(this.#joinedSize(from, to))
       const ends: number[] = []
@@ -263,7 +263,7 @@ export class SendQueue {
   #write (bytes: Buffer): void {
     this.#owner.bytesOut += bytes.length
     if (this.#tunnel.writableLength === 0) this.#writes = 0
-    // Only the last one that has room needs to be told as taken.
+    // Only the last write of a full batch needs a callback.
     if (++this.#writes < MAX_WRITES) this.#tunnel.write(bytes)
     else this.#tunnel.write(bytes, this.#onTaken)
   }

@@ -1,9 +1,9 @@
 /**
- * The routing tables of one identity. All state belongs to an identity inside one channel, never to an index alone:
- * an index is picked by the other side and can be forged. Times are by the hub's clock, in milliseconds.
+ * The routing tables of one identity. All state belongs to an identity in one channel, never to an index alone:
+ * the other side picks the index and can forge it. Times are by the hub's clock, in milliseconds.
  */
 
-/** WireGuard refuses a key 180 s after its handshake; a little more covers what is still on its way. */
+/** WireGuard rejects a key 180 s after its handshake. The rest covers packets still in transit. */
 const SESSION_LIFETIME = 240_000
 const MAX_SESSIONS = 1024
 const MAX_SESSIONS_PER_PAIR = 8
@@ -13,15 +13,15 @@ const MAX_PENDING_PER_SENDER = 256
 interface Session<Identity> {
   to: Identity
   expiresAt: number
-  /** Grows with each use in the table; the smallest was not used for longest. */
+  /** Grows with each use of the table. The smallest value marks the least recently used session. */
   lastUse: number
-  /** Of all sessions with this identity: WireGuard makes a new one every two minutes. */
+  /** Shared by all sessions with this identity. WireGuard starts a new one every two minutes. */
   traffic: { bytes: number }
 }
 
-/** Where an identity's datagrams go: receiver index → identity. */
+/** Maps receiver indexes to destination identities. */
 export class SessionTable<Identity extends { readonly isRemoved: boolean }> {
-  // Made with the first session: an empty map takes more memory than all else of an identity.
+  // Created with the first session: an empty map takes more memory than the rest of the identity.
   #byIndex: Map<number, Session<Identity>> | undefined
   #uses = 0
 
@@ -29,7 +29,7 @@ export class SessionTable<Identity extends { readonly isRemoved: boolean }> {
     return this.#byIndex?.size ?? 0
   }
 
-  /** @param bytes what is about to be sent there */
+  /** @param bytes the size of the datagram about to be sent */
   lookUp (index: number, now: number, bytes = 0): Identity | undefined {
     const session = this.#find(index, now)
     if (session === undefined) return undefined
@@ -38,7 +38,7 @@ export class SessionTable<Identity extends { readonly isRemoved: boolean }> {
     return session.to
   }
 
-  /** The same, without counting as a use: it may be somebody else's doing. */
+  /** Looks up a session without counting it as used, since another identity may have caused the lookup. */
   peek (index: number, now: number): Identity | undefined {
     return this.#find(index, now)?.to
   }
@@ -57,12 +57,15 @@ export class SessionTable<Identity extends { readonly isRemoved: boolean }> {
     this.#byIndex = undefined
   }
 
-  /** How many bytes were sent to each identity that there is a session with. */
+  /** Bytes sent to each identity with a live session. */
   traffic (): Map<Identity, number> {
     return new Map([...this.#byIndex?.values() ?? []].map(({ to, traffic }) => [to, traffic.bytes]))
   }
 
-  /** Drops what has expired. @returns whether any session is left */
+  /**
+   * Drops expired sessions.
+   * @returns true if any session remains
+   */
   sweep (now: number): boolean {
     if (this.#byIndex === undefined) return false
     for (const [index, session] of this.#byIndex) {
@@ -78,14 +81,14 @@ export class SessionTable<Identity extends { readonly isRemoved: boolean }> {
   }
 }
 
-/** The index of the session that was not used for longest. */
+/** The index of the least recently used session. */
 function leastUsed (sessions: Array<[number, { lastUse: number }]>): number {
   return sessions.reduce((least, each) => each[1].lastUse < least[1].lastUse ? each : least)[0]
 }
 
-/** What an identity is to the tables of others. */
+/** The part of an identity that other identities' tables use. */
 interface Initiator<Identity extends Initiator<Identity>> {
-  /** Whether it has left its channel for good. */
+  /** True once it has left its channel for good. */
   readonly isRemoved: boolean
   readonly pending: PendingInitiations<Identity>
 }
@@ -93,15 +96,15 @@ interface Initiator<Identity extends Initiator<Identity>> {
 interface Pending<Identity extends Initiator<Identity>> {
   index: number
   from: Identity
-  /** The table that holds it. */
+  /** The table that holds this entry. */
   heldBy: PendingInitiations<Identity>
   expiresAt: number
 }
 
-/** Initiations that were sent to one identity and may still be answered: sender index → who sent it. */
+/** Initiations delivered to one identity that may still be answered. Maps sender indexes to senders. */
 export class PendingInitiations<Identity extends Initiator<Identity>> {
   #received: Map<number, Pending<Identity>> | undefined
-  /** Those that this identity has sent to others, oldest first. */
+  /** Initiations from this identity, oldest first. */
   #sent: Set<Pending<Identity>> | undefined
 
   senderOf (index: number, now: number): Identity | undefined {
@@ -110,7 +113,7 @@ export class PendingInitiations<Identity extends Initiator<Identity>> {
     return pending.from
   }
 
-  /** Remembers one; of more than 256 that `from` has sent the oldest goes. */
+  /** Adds an initiation. Each sender may have 256 pending; the oldest is removed beyond that. */
   add (index: number, from: Identity, now: number): void {
     this.remove(index)
     const received = this.#received ??= new Map()
@@ -129,7 +132,7 @@ export class PendingInitiations<Identity extends Initiator<Identity>> {
     pending.from.pending.#sent!.delete(pending)
   }
 
-  /** Forgets those received; what this identity has sent expires where it is held. */
+  /** Removes received initiations. Sent ones expire in the tables that hold them. */
   clear (): void {
     for (const index of this.#received?.keys() ?? []) this.remove(index)
   }

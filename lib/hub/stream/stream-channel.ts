@@ -5,7 +5,7 @@ import type { HubContext, Peer } from '../peer.ts'
 import { ReplacementLimit } from '../replacement-limit.ts'
 import { StreamPeer } from './stream-peer.ts'
 
-/** A channel in which two tunnels are spliced. */
+/** A channel that splices two tunnels. */
 export class StreamChannel {
   readonly #hub: HubContext
   readonly #peers = new Set<StreamPeer>()
@@ -27,14 +27,14 @@ export class StreamChannel {
     return [...this.#peers].find((peer) => peer.isWaiting)
   }
 
-  /** The peers that have to leave when this one comes; with the one of a pair, the other goes too. */
+  /** The peers that this one replaces. If one belongs to a pair, its partner goes too. */
   replacedBy ({ id }: Admitted): StreamPeer[] {
     return [...this.#peers].filter((peer) => id !== undefined && peer.id === id)
   }
 
   /**
-   * @param isAgain whether the handshake has been counted among the replacements
-   * @throws an error with a status when there is no room for one more tunnel
+   * @param isAgain true if the replacement was counted already
+   * @throws an error with a status if there is no room for one more tunnel
    */
   checkRoom (admitted: Admitted, isAgain = false): void {
     const older = this.replacedBy(admitted)

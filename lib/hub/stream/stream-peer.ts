@@ -8,20 +8,20 @@ import { Peer, type HubContext } from '../peer.ts'
 
 /** The channel of stream peers. */
 export interface StreamPeerOwner {
-  /** The peer has left. */
+  /** Called when the peer leaves. */
   detach: (peer: StreamPeer) => void
 }
 
-/** What is read from a tunnel that waits, in bytes: without reading, nobody would notice that it has gone. */
+/** Bytes read from a waiting tunnel, at most. Without reading, a disconnect would go unnoticed. */
 const MAX_WAITING_BYTES = 64 * 1024
 
-/** A peer of a stream channel: a bare tunnel that waits for another one, then the two are spliced. */
+/** A peer of a stream channel. It waits for a second tunnel; then the two are spliced. */
 export class StreamPeer extends Peer {
   readonly #channel: StreamPeerOwner
   #partner: StreamPeer | undefined
   readonly #waitingSince: number
   readonly #waiting = new WaitingBytes()
-  /** Whether nothing may be written to this client yet; see `Admitted.holdsOutput`. */
+  /** True while nothing may be written to this client; see `Admitted.holdsOutput`. */
   #isHeld: boolean
   #onReleased: (() => void) | undefined
   /** When this side's stream has ended, by the hub's clock. */
@@ -45,17 +45,17 @@ export class StreamPeer extends Peer {
     return this.#partner === undefined
   }
 
-  /** Whether both tunnels of the pair are in the channel: one may stay for a while to deliver what the other has sent. */
+  /** True while both tunnels of the pair are attached. One may stay briefly to deliver its partner's data. */
   get isPaired (): boolean {
     return this.#partner?.isDetached === false
   }
 
-  /** Whether it goes when these do. */
+  /** True if closing `peers` closes this one too. */
   leavesWith (peers: StreamPeer[]): boolean {
     return peers.includes(this) || (this.#partner !== undefined && peers.includes(this.#partner))
   }
 
-  /** Splices this tunnel, which waited, with one that has come. */
+  /** Splices this waiting tunnel with a new one. */
   join (other: StreamPeer): void {
     this.#pairWith(other)
     other.#pairWith(this)
@@ -82,13 +82,13 @@ export class StreamPeer extends Peer {
     this.#detach(reason, text)
     const partner = this.#partner
     if (partner === undefined || partner.isDetached) return this.tunnel.leave(reason, text)
-    // The stream is cut short; its end must not look like one that the other side has sent.
+    // The stream is incomplete, so abort: a normal end would look like the other side's own end.
     this.tunnel.abort(reason, text)
     if (reason === 'shutdown') partner.breakOff(reason, text)
     else partner.breakOff('partner-lost', 'the other tunnel was closed')
   }
 
-  /** The partner is gone before the stream was whole. */
+  /** Called when the partner leaves before the stream is complete. */
   breakOff (reason: DetachReason, text: string): void {
     if (this.isDetached) return
     this.#detach(reason, text)
@@ -98,15 +98,15 @@ export class StreamPeer extends Peer {
   override sweep (): void {
     const { clock, options } = this.hub
     if (this.#partner === undefined && clock.now - this.#waitingSince > options.pairTimeout) {
-      return this.close('pair-timeout', `no second tunnel came within ${options.pairTimeout} ms`)
+      return this.close('pair-timeout', `no second tunnel connected within ${options.pairTimeout} ms`)
     }
     if (this.#halfClosedAt !== undefined && clock.now - this.#halfClosedAt > options.halfClosedTimeout) {
-      return this.close('idle', `one direction had ended ${options.halfClosedTimeout} ms ago`)
+      return this.close('idle', `half-open for ${options.halfClosedTimeout} ms`)
     }
     if (this.#deadline.isOver(this.bytesOut, clock.now, options.writeTimeout)) {
       return this.close('write-deadline', `nothing could be written for ${options.writeTimeout} ms`)
     }
-    // A stream may go in one direction only.
+    // Data may flow in one direction only.
     const receivedAt = Math.max(this.receivedAt, this.#partner?.receivedAt ?? 0)
     this.sweepSilence(receivedAt, options.idleTimeout)
   }
@@ -118,7 +118,7 @@ export class StreamPeer extends Peer {
   }
 
   #ended (): void {
-    if (this.#partner === undefined) this.close('ended', 'the client left while it waited for the other tunnel')
+    if (this.#partner === undefined) this.close('ended', 'the client left while waiting for the second tunnel')
     else this.#halfClosedAt = this.hub.clock.now
   }
 
@@ -143,7 +143,7 @@ export class StreamPeer extends Peer {
     this.#partner?.breakOff('partner-lost', 'the other tunnel broke')
   }
 
-  /** The socket is closed: after both directions have ended, or because it broke. */
+  /** Called when the socket closes, normally or because of a failure. */
   #closed (): void {
     if (this.#halfClosedAt === undefined || !this.tunnel.isFinished) this.#broken('the connection was closed')
     else if (!this.isDetached) this.#detach('ended', 'both directions have ended')

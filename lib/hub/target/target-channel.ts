@@ -7,7 +7,7 @@ import type { HubContext, Peer } from '../peer.ts'
 import type { Tunnel } from '../../tunnel/tunnel.ts'
 import { TargetStreamPeer } from './target-stream-peer.ts'
 
-/** Tunnels that each lead to a target of their own: there is nobody here to meet. */
+/** A channel whose tunnels each go to their own target. Its peers never reach each other. */
 export class TargetChannel {
   readonly #hub: HubContext
   readonly #peers = new Set<Peer>()
@@ -24,7 +24,7 @@ export class TargetChannel {
     return [...this.#peers]
   }
 
-  /** None: a client may have many connections to one target, as SSH and browsers do. */
+  /** Replaces no peers: a client may open many connections to one target, as SSH and browsers do. */
   replacedBy (): Peer[] {
     return []
   }
@@ -53,7 +53,7 @@ function joinDatagrams (admitted: Admitted, tunnel: Tunnel, target: DatagramTarg
   return peer
 }
 
-/** Takes datagrams from one peer to its target and back. */
+/** Carries datagrams between one peer and its target. */
 class TargetRouter implements PacketRouter {
   readonly #target: DatagramTarget
   readonly #detach: (peer: Peer) => void
@@ -74,13 +74,13 @@ class TargetRouter implements PacketRouter {
       if (length === 0) return peer.drop('empty')
       if (length > options.maxPacketSize) return peer.drop('too-large')
       const isUrgent = isHandshake(classify(datagram, 0, length))
-      // Those that the system hands over in one turn of the event loop leave in one write.
+      // Datagrams received in one turn of the event loop leave in one write.
       if (peer.queue.add(datagram, 0, 0, length, false, undefined, isUrgent)) setImmediate(flush)
     }, (code) => countUp(counters.targetErrors, code))
   }
 
   route (from: PacketPeer, chunk: Buffer, _frame: number, start: number, end: number, stamped: boolean): void {
-    // The system may take it later, when the chunk's memory has been written to again.
+    // Copied, because the chunk's memory may be reused before the system sends the datagram.
     const datagram = Buffer.from(chunk.subarray(start, end))
     if (stamped) clearReserved(datagram, 0)
     this.#target.send(datagram, (fault) => {

@@ -5,11 +5,11 @@ import { WriteDeadline } from '../../tunnel/write-deadline.ts'
 import type { Admitted } from '../admitted.ts'
 import { Peer, type HubContext } from '../peer.ts'
 
-/** A peer whose tunnel is spliced with the connection to its target. */
+/** A peer whose tunnel is spliced with a connection to its target. */
 export class TargetStreamPeer extends Peer {
   readonly #target: Tunnel
   readonly #leave: (peer: Peer) => void
-  /** When one direction has ended, by the hub's clock. */
+  /** When one direction ended, by the hub's clock. */
   #halfClosedAt: number | undefined
   #targetReceivedAt = 0
   readonly #deadline: WriteDeadline
@@ -39,7 +39,7 @@ export class TargetStreamPeer extends Peer {
   override close (reason: DetachReason, text: string): void {
     if (this.isDetached) return
     this.#detach(reason, text)
-    // The stream is cut short; its end must not look like one that the other side has sent.
+    // The stream is incomplete, so abort: a normal end would look like the other side's own end.
     this.tunnel.abort(reason, text)
     this.#target.abort(reason, text)
   }
@@ -47,7 +47,7 @@ export class TargetStreamPeer extends Peer {
   override sweep (): void {
     const { clock, options } = this.hub
     if (this.#halfClosedAt !== undefined && clock.now - this.#halfClosedAt > options.halfClosedTimeout) {
-      return this.close('idle', `one direction had ended ${options.halfClosedTimeout} ms ago`)
+      return this.close('idle', `half-open for ${options.halfClosedTimeout} ms`)
     }
     if (this.#deadline.isOver(this.bytesOut, clock.now, options.writeTimeout)) {
       return this.close('write-deadline', `nothing could be written for ${options.writeTimeout} ms`)
@@ -58,7 +58,7 @@ export class TargetStreamPeer extends Peer {
     this.sweepSilence(Math.max(this.receivedAt, this.#targetReceivedAt), options.idleTimeout)
   }
 
-  /** One of the two is closed: after both directions have ended, or because it broke. */
+  /** Called when one of the two closes, normally or because of a failure. */
   #closed (tunnel: Tunnel): void {
     if (this.isDetached) return
     const isWhole = tunnel.hasEnded && tunnel.isFinished

@@ -115,7 +115,7 @@ t.test('a key of another network is told as one that nobody has', async (t) => {
     told.push({ notices: notices(a), lines: world.lines, counters: world.counters })
   }
   t.same(told[0], told[1], 'all is the same')
-  t.same(told[0]!.notices, ["nobody in the network home has the public key that your WireGuard asks for: is PublicKey under [Peer] right here, and the other device's publicKey right in the relay's app?"])
+  t.same(told[0]!.notices, ["no device in the network home has the public key that your WireGuard asks for: is PublicKey under [Peer] right here, and the other device's publicKey right in the relay's app?"])
 })
 
 t.test('a peer that is not connected, or does not answer, is named', async (t) => {
@@ -152,12 +152,12 @@ t.test('of those whose keys the relay does not know, the number is told', async 
   const world = new World()
   const [a, b] = [world.join('a'), world.join('b')]
   await world.begin(a, 4)
-  t.same(notices(a), ['3 handshakes were not answered by the one device in the network home that the relay has no public key of: ' +
+  t.same(notices(a), ['3 handshakes were not answered by the one device in the network home whose public key the relay does not know: ' +
     "is WireGuard running there, and does each side have the other's public key?"])
   world.join('c')
   const d = world.join('d')
   await world.begin(d, 4)
-  t.match(notices(d), [/^3 handshakes were not answered by any of the 3 devices in the network home that the relay has no public key of/])
+  t.match(notices(d), [/^3 handshakes were not answered by any of the 3 devices in the network home whose public key the relay does not know/])
   await world.shake(d, b)
   world.wait(120_000)
   await world.begin(d, 3)
@@ -189,7 +189,7 @@ t.test('names that are long, or that a terminal would obey, are made harmless', 
   await world.begin(a, 4, publicKey())
   const [unanswered, unknown] = notices(a)
   t.match(unanswered, /^3 handshakes to \]0;€+… were not answered: .*public key\?$/, 'with the end of the sentence')
-  t.match(unknown, /^nobody in the network \[2Jx+… has/)
+  t.match(unknown, /^no device in the network \[2Jx+… has/)
   t.equal(world.lines.length, 2)
 })
 
@@ -209,7 +209,7 @@ t.test('drops for rates, budgets and collisions are told if they last', async (t
   const d = poor.join('d', { key: publicKey() })
   for (let i = 0; i < 10; i++) poor.join(`other ${i}`, { key: publicKey() })
   await poor.begin(d, 3, publicKey())
-  t.same(notices(d), ['3 handshakes were dropped: too many are for public keys that nobody here has'])
+  t.same(notices(d), ['3 handshakes were dropped: too many are for public keys that no device here has'])
 })
 
 t.test('a flood of initiations makes neither lines nor notices', async (t) => {

@@ -122,7 +122,7 @@ t.test('an idle WebSocket is pinged, and lives as long as it answers', async (t)
   peer.socket.pause()
   t.match(await left, { reason: 'idle' })
   peer.socket.resume()
-  t.match(await peer.closed, { code: 4004, reason: 'nothing came for 200 ms' })
+  t.match(await peer.closed, { code: 4004, reason: 'nothing received for 200 ms' })
 })
 
 t.test('why the relay closes is told by code and reason', async (t) => {

@@ -144,7 +144,7 @@ t.test('a break is told as one', async (t) => {
 
 t.test('who waits alone is told why it is closed', async (t) => {
   const app = await startRelay(t, { pairTimeout: 50 })
-  t.same(await closed(await openStream(t, app)), { code: 1013, reason: 'no second tunnel came within 50 ms' })
+  t.same(await closed(await openStream(t, app)), { code: 1013, reason: 'no second tunnel connected within 50 ms' })
 })
 
 t.test('a text message, or one of more than 1 MiB, is refused', async (t) => {
