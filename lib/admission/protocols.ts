@@ -1,7 +1,7 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import { errors } from '../errors.ts'
-import type { Framing } from '../framing/framing.ts'
-import { framingOf, framingsByName, type FramingName } from '../framing/framings.ts'
+import type { Framing, FramingName } from '../framing/framing.ts'
+import { framingOf, framingsByName } from '../framing/framings.ts'
 import { printable } from '../util/printable.ts'
 import { chooseFraming, listOf } from './request-form.ts'
 

@@ -2,7 +2,7 @@ import type { IncomingMessage } from 'node:http'
 import type { Http2ServerRequest } from 'node:http2'
 import type { FastifyError } from 'fastify'
 import { errors } from '../errors.ts'
-import type { FramingName } from '../framing/framings.ts'
+import type { FramingName } from '../framing/framing.ts'
 import { printable } from '../util/printable.ts'
 
 /** Admission as pure functions of a request. */

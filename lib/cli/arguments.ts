@@ -1,7 +1,7 @@
 import { isIP } from 'node:net'
 import { parseArgs, type ParseArgsConfig } from 'node:util'
 import { describeError } from '../client/describe-error.ts'
-import type { DatagramFraming } from '../framing/framings.ts'
+import type { DatagramFraming } from '../framing/framing.ts'
 import type { SidecarProtocol } from '../client/sidecar/protocol-choice.ts'
 import type { SidecarOptions } from '../client/sidecar/sidecar-options.ts'
 import { isLoopback, parseHostPort, type HostPort } from '../util/host-port.ts'

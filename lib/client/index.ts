@@ -5,7 +5,7 @@ export { UdpSidecar } from './sidecar/sidecar.ts'
 export { errors } from '../errors.ts'
 export type { RelayErrorCode } from '../errors.ts'
 export type { CloseReason } from '../tunnel/close-reasons.ts'
-export type { DatagramFraming } from '../framing/framings.ts'
+export type { DatagramFraming } from '../framing/framing.ts'
 export type { NoticeName } from '../framing/notices.ts'
 export type {
   ClientProtocol, ConnectOptions, DatagramOptions, HttpUpgradeOptions, RawConnectOptions, TlsOptions, TransportOptions

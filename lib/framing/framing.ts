@@ -1,9 +1,13 @@
-import type { DatagramFraming } from './framings.ts'
-
 /**
  * The interface of a framing: a decoder that finds datagrams in a tunnel's bytes, and an encoder that writes
  * them. A framing knows nothing of peers. It passes what it finds to a `DatagramSink`.
  */
+
+/** The framings that carry datagrams; the table is in `framings.ts`. */
+export type DatagramFraming = 'wg' | 'len16'
+
+/** The framings that can be negotiated with `Spanza-Framing`; `raw` means none. */
+export type FramingName = DatagramFraming | 'raw'
 
 /** The reason a decoder stopped reading a tunnel. */
 export interface FramingFault {

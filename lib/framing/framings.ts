@@ -1,15 +1,9 @@
-import type { Framing } from './framing.ts'
+import type { DatagramFraming, Framing, FramingName } from './framing.ts'
 import { len16 } from './len16.ts'
 import { wg } from './wg.ts'
 
 /** The framings of datagrams, in the order in which the client offers them. A new framing is one more entry. */
-export const framingsByName = { wg, len16 }
-
-/** The framings that carry datagrams. */
-export type DatagramFraming = keyof typeof framingsByName
-
-/** The framings that can be negotiated with `Spanza-Framing`; `raw` means none. */
-export type FramingName = DatagramFraming | 'raw'
+export const framingsByName: Record<DatagramFraming, Framing> = { wg, len16 }
 
 export const datagramFramings = Object.keys(framingsByName) as DatagramFraming[]
 

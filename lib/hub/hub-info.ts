@@ -1,4 +1,4 @@
-import type { FramingName } from '../framing/framings.ts'
+import type { FramingName } from '../framing/framing.ts'
 import type { DetachReason } from '../tunnel/close-reasons.ts'
 import type { HttpVersion } from '../util/http-version.ts'
 import type { Counters, DropReason } from './counters.ts'

@@ -4,7 +4,7 @@ import type {
   RouteGenericInterface, RouteShorthandOptions
 } from 'fastify'
 import type { ProtocolName } from '../admission/protocols.ts'
-import type { FramingName } from '../framing/framings.ts'
+import type { FramingName } from '../framing/framing.ts'
 import type { Identified } from './identified.ts'
 
 /** What a relay route has beyond Fastify's own route options. */

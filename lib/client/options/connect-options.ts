@@ -1,6 +1,6 @@
 import type { Duplex } from 'node:stream'
 import type { ConnectionOptions } from 'node:tls'
-import type { DatagramFraming } from '../../framing/framings.ts'
+import type { DatagramFraming } from '../../framing/framing.ts'
 import type { HttpVersionNumber } from '../../util/http-version.ts'
 import type { ProxyProtocolVersion } from '../../util/proxy-header.ts'
 

@@ -1,4 +1,5 @@
-import { datagramFramings, type DatagramFraming } from '../../framing/framings.ts'
+import type { DatagramFraming } from '../../framing/framing.ts'
+import { datagramFramings } from '../../framing/framings.ts'
 import { canOpenOnStreams } from '../../internals/ws-internals.ts'
 import { httpVersionNumbers, type HttpVersionNumber } from '../../util/http-version.ts'
 import type { AnyConnectOptions, ClientProtocol, RawConnectOptions, TransportOptions } from './connect-options.ts'
