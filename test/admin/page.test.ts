@@ -138,7 +138,7 @@ t.test('the page in Chromium', { skip }, async (t) => {
     await details.getByText(/^Last complete: with b, \d+ s ago/).waitFor()
     await details.getByText('peers without a known public key: 2 sent, 1 answered, the last 1 unanswered').waitFor()
     await details.getByText(/b: 1 sent, 1 answered, last complete \d+ s ago/).waitFor()
-    await details.getByText('1: no handshake went before (no-session)').waitFor()
+    await details.getByText('1: no WireGuard session: no handshake before it (no-session)').waitFor()
     if (process.env['SCREENSHOT'] !== undefined) await page.screenshot({ path: process.env['SCREENSHOT'], fullPage: true })
     await page.getByRole('button', { name: 'Close' }).click()
     await page.getByRole('button', { name: 'c', exact: true }).click()
