@@ -12,6 +12,8 @@ const PORT = 8080
 const KEEPALIVE = { keepaliveInterval: 500, keepaliveTimeout: 1500 }
 const DEADLINE = 20_000
 
+t.setTimeout(120_000) // Half a minute of deadlines, where nothing else runs.
+
 const missing = missingForNamespaces(['ss'])
 if (missing !== undefined) t.comment(`skipped: a cut cable ${missing}`)
 
