@@ -58,8 +58,6 @@ const parts = [
 const internal = [
   // By ProtocolName, which is the keys of the table.
   'Agree', 'Agreement', 'protocols',
-  // By DatagramFraming, likewise.
-  'framingsByName',
   // By the constructor of RelayConnection, which nobody calls but `connect`.
   'ConnectionFraming', 'ConnectionSink', 'DatagramSink', 'Decoder', 'DecoderOptions', 'Encoding', 'Framing', 'FramingFault',
   'RelayConnectionSettings'
