@@ -1,12 +1,12 @@
-/** Numbers for values that have no spelling of their own: no two such values are one. */
+/** Numbers values that have no unique text form, so that two different values never get the same text. */
 const numbers = new WeakMap<object, number>()
 const symbolNumbers = new Map<symbol, number>()
 let count = 0
 
 /**
- * A route's constraints, for the scope of its channels: routes of the same URL with other constraints are other routes. The
- * text is the same on every version of Node, whatever the order they were given in: ` host="relay.example.com" version="1.2.0"`,
- * empty where there are none.
+ * Returns a route's constraints as text. The text is part of the scope of the route's channels, because routes with the same
+ * URL and different constraints are different routes. It does not depend on the Node version or on the order of the
+ * constraints. Example: ` host="relay.example.com" version="1.2.0"`. Empty if the route has no constraints.
  */
 export function constraintsText (constraints: object | undefined): string {
   return Object.entries(constraints ?? {}).sort(byName).map(([name, value]) => ` ${name}=${valueText(value, [])}`).join('')

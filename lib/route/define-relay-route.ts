@@ -6,26 +6,29 @@ import { checkOptionNames } from './option-names.ts'
 import type { RelayOptions, RelayRouteOptions } from './relay-options.ts'
 import { RelayRoute } from './relay-route.ts'
 
-/** Marks relay routes in their `config`, for the `onRoute` hook that sees their full URL, and the options that Fastify keeps. */
+/** Marks relay routes in their `config`. The `onRoute` hook reads it: it sees the full URL and the options that Fastify keeps. */
 const kRelayRoute = Symbol('fastify-spanza-relay.route')
 
-/** What the mark of a relay route tells. */
+/** The mark of a relay route. */
 export interface RelayRouteMark {
-  /** Takes the options that Fastify keeps of the route. */
+  /** Receives the options object that Fastify keeps for the route. */
   keep: (options: RouteOptions) => void
-  /** The hook of the route that is the relay's own. */
+  /** The relay's own `onRequest` hook of the route. */
   ownHook: unknown
   hasTarget: boolean
-  /** Whether the app has said who may come in, or that everybody may. */
+  /** True if the app set `identify` or `open: true`. */
   isSettled: boolean
 }
 
-/** The mark of a route; undefined for one that is not a relay route. */
+/** Returns the mark of a relay route, or undefined for any other route. */
 export function markOf ({ config }: { config?: unknown }): RelayRouteMark | undefined {
   return (config as { [kRelayRoute]?: RelayRouteMark } | undefined)?.[kRelayRoute]
 }
 
-/** Defines the route `path` in the scope `fastify`. */
+/**
+ * Defines the relay route `path` in the scope `fastify`.
+ * @throws FST_RELAY_OPTION, FST_RELAY_UNKNOWN_OPTION
+ */
 export function defineRelayRoute (fastify: FastifyInstance, server: RelayServer, path: string, options: RelayRouteOptions = {}): void {
   checkOptionNames('a relay route', options)
   const [misplaced] = hubOptionsIn(options)
@@ -41,14 +44,14 @@ export function defineRelayRoute (fastify: FastifyInstance, server: RelayServer,
     ...routeOptions as Omit<RouteOptions, 'method' | 'url' | 'handler'>,
     method: server.http2 === undefined ? 'GET' : ['GET', 'CONNECT'],
     url: path,
-    // A HEAD is not an upgrade, and would be the app's own to define.
+    // A HEAD request cannot be an upgrade. The app may define its own HEAD route.
     exposeHeadRoute: false,
     config: Object.assign({}, config, { [kRelayRoute]: mark }),
     onRequest: [ownHook, ...[onRequest ?? []].flat()],
     onError: [async (request, _reply, error) => route.noteError(request, error), ...[onError ?? []].flat()],
     handler: async (request, reply) => await route.handle(request, reply)
   })
-  // Behind those that onRoute hooks of the app have added. Fastify reads the list later, in preReady.
+  // Runs after hooks that the app's onRoute hooks added. Fastify reads the list later, in preReady.
   kept!.onSend = [...[kept!.onSend ?? []].flat(), (request, reply, payload, done) => {
     try {
       if (!route.open(request, reply)) done(null, payload)

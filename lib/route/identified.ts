@@ -3,19 +3,22 @@ import { errors } from '../errors.ts'
 import { nearestName } from '../util/nearest-name.ts'
 import { printable } from '../util/printable.ts'
 
-/** What a route's `identify` tells about a client; every part may be left out. */
+/** The result of a route's `identify`. Every part is optional. */
 export interface Identified {
-  /** Who it is within its channel, 1 to 255 characters: the same id again replaces the older tunnel. Default: the public key, else random. */
+  /**
+   * Identifies the client within its channel, 1 to 255 characters. A new tunnel with the same id replaces the older one.
+   * Default: the public key, or a random id without one.
+   */
   id?: string | undefined
-  /** The channel it belongs to, up to 255 characters. Default: named by the route's parameters. */
+  /** The client's channel, up to 255 characters. Default: the values of the route's parameters. */
   channel?: string | undefined
-  /** Its WireGuard public key, as `wg pubkey` prints it, or 32 bytes; null as a database has it where there is none. */
+  /** The client's WireGuard public key: text as `wg pubkey` prints it, or 32 bytes. Null means no key, as in a database column. */
   publicKey?: string | Uint8Array | null | undefined
-  /** Anything the app wants to find again in `relayHub.peers()` and in the events. */
+  /** Any value of the app. `relayHub.peers()` and the hub's events return it. */
   context?: unknown
 }
 
-/** The same, checked. */
+/** A checked `Identified`. */
 export interface ReadIdentity {
   id: string | undefined
   channel: string | undefined
@@ -29,12 +32,12 @@ const keyPattern = /^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$/
 
 const parts = Object.keys({ id: true, channel: true, publicKey: true, context: true } satisfies Record<keyof Identified, true>)
 
-/** Of a route without `identify`. */
+/** The identity on a route without `identify`. */
 export const unidentified: ReadIdentity = { id: undefined, channel: undefined, publicKey: undefined, context: undefined }
 
 /**
- * Nothing is no identity: it is what a forgotten `return` gives, and a look-up that has found nobody.
- * @throws FST_RELAY_IDENTITY that names the part and its value
+ * Checks the result of `identify`. It rejects undefined and null: a forgotten `return` or a failed look-up yields them.
+ * @throws FST_RELAY_IDENTITY with the invalid part and its value
  */
 export function readIdentity (identified: Identified): ReadIdentity {
   if (typeof identified !== 'object' || identified === null || Array.isArray(identified)) {
@@ -61,7 +64,7 @@ function readKey (publicKey: string | Uint8Array): Buffer {
 }
 
 function unusable (part: string, value: unknown, expected: string): Error {
-  // The client is told, too: of an object that was given by mistake nothing is shown.
+  // The client sees this message too, so it must not show the contents of an object.
   const given = typeof value === 'object' && value !== null ? 'an object' : inspect(value, { maxStringLength: MAX_LENGTH })
   return new errors.FST_RELAY_IDENTITY(part, `${given}, not ${expected}`)
 }

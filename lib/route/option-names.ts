@@ -24,11 +24,11 @@ const fastifyOptionNames = [
   'onRequest', 'preParsing', 'preValidation', 'preHandler', 'preSerialization', 'onSend', 'onResponse', 'onTimeout', 'onError', 'onRequestAbort',
   'schema', 'attachValidation', 'validatorCompiler', 'serializerCompiler', 'schemaErrorFormatter', 'errorHandler', 'childLoggerFactory',
   'bodyLimit', 'handlerTimeout', 'logLevel', 'logSerializers', 'config', 'constraints', 'prefixTrailingSlash',
-  // Of @fastify/websocket.
+  // Options that @fastify/websocket adds.
   'websocket', 'wsHandler'
 ]
 
-/** Options of a Fastify route that are a relay route's own to set. */
+/** Options of a Fastify route that the relay sets itself. */
 const ownOptions: Record<string, string> = {
   method: 'left out: a relay route is a GET route',
   url: 'left out: the path is the first argument',
@@ -39,10 +39,11 @@ const ownOptions: Record<string, string> = {
 const knownNames = new Set([...relayOptionNames, ...hubOptionNames, ...fastifyOptionNames])
 
 /**
- * Checks the names of options, as JavaScript is written without types: a hook that is misspelled guards nothing. A name that
- * is far from all of ours and Fastify's passes, since plugins may read route options of their own.
- * @param of says whose options they are
- * @throws FST_RELAY_UNKNOWN_OPTION for a name that is nearly one of those known, FST_RELAY_OPTION for one that is the relay's own to set
+ * Checks the names of options. Without TypeScript, a misspelled hook would silently guard nothing. A name that resembles no
+ * known option passes, because plugins may read route options of their own.
+ * @param of the owner of the options, for the error message
+ * @throws FST_RELAY_UNKNOWN_OPTION for a name that resembles a known option
+ * @throws FST_RELAY_OPTION for an option that the relay sets itself
  */
 export function checkOptionNames (of: 'a relay route' | 'the registration', options: object): void {
   for (const [name, value] of Object.entries(options)) {

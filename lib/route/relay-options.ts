@@ -7,51 +7,57 @@ import type { ProtocolName } from '../admission/protocols.ts'
 import type { FramingName } from '../framing/framing.ts'
 import type { Identified } from './identified.ts'
 
-/** What a relay route has beyond Fastify's own route options. */
+/** The options of a relay route, besides Fastify's own route options. */
 export interface RelayOptions<Request = FastifyRequest, Reply = FastifyReply, Instance = FastifyInstance> {
-  /** Host names this route answers to, compared with `request.hostname`; default: any. */
+  /** Host names that this route accepts, compared with `request.hostname`. Default: any. */
   hosts?: readonly string[]
   /**
-   * Origins whose pages may open WebSockets here, as `https://app.example.com`; default: the one that the request is for. What is no
-   * browser sends none.
+   * Origins whose pages may open WebSockets here, such as `https://app.example.com`. Default: the origin that the request
+   * addresses. Non-browser clients send no Origin header, so this does not restrict them.
    */
   origins?: readonly string[]
-  /** Upgrade tokens this route accepts; default: all. */
+  /** Upgrade tokens that this route accepts. Default: all. */
   protocols?: readonly ProtocolName[]
-  /** Framings this route accepts under `Upgrade: spanza`; default: all. WebSockets carry datagrams where it has one for them, bytes where it has `raw`. */
+  /**
+   * Framings that this route accepts under `Upgrade: spanza`. Default: all. WebSockets may carry datagrams if the list has a
+   * framing other than `raw`, and a byte stream if it has `raw`.
+   */
   framings?: readonly FramingName[]
-  /** Two routes with the same scope share their channels; default: the route's full URL pattern, and its constraints. */
+  /** Routes with the same scope share their channels. Default: the route's full URL pattern and its constraints. */
   scope?: string
   /**
-   * Who the client is and where it belongs; runs after the hooks. What it throws is the answer. Nothing, or anything that is no
-   * such object, is refused with FST_RELAY_IDENTITY; `{}` leaves every part to its default.
+   * Returns the client's identity and channel. It runs after the hooks. If it throws, the client gets that error as the HTTP
+   * response. `{}` leaves every part at its default. Any other value, undefined included, is refused with FST_RELAY_IDENTITY.
    */
   identify?: (this: Instance, request: Request) => Identified | Promise<Identified>
   /**
-   * Where the tunnels of this route go instead of the hub: `udp://host:port` (datagrams, so the client must ask for a
-   * framing), `tcp://host:port` or `unix:/path` (a bare stream), or a function that chooses by the request, once the hooks
-   * have run. A client has no say in it unless that function lets it.
+   * The address that tunnels of this route lead to, instead of the hub: `udp://host:port`, `tcp://host:port` or `unix:/path`.
+   * UDP carries datagrams, so the client must ask for a framing. The others carry a bare stream. A function chooses the target
+   * for each request, after the hooks. A client cannot choose the target unless that function lets it.
    */
   target?: string | ((this: Instance, request: Request) => string | Promise<string>)
   /**
-   * Whether `Upgrade: websocket` with a `Sec-WebSocket-Key` opens a WebSocket; default true. With false it is the HTTPUpgrade transport
-   * with a key as without one: versions of Xray after 26.3.27 send one.
+   * Whether `Upgrade: websocket` with a `Sec-WebSocket-Key` opens a WebSocket. Default: true. With false, it opens the
+   * HTTPUpgrade transport, with or without a key: versions of Xray after 26.3.27 send one.
    */
   webSockets?: boolean
   /**
-   * Whether WebSockets may agree on permessage-deflate (RFC 7692); default false: what is encrypted cannot be compressed. Over
-   * HTTP/1.1, the options of @fastify/websocket decide where the app has registered it.
+   * Whether WebSockets may negotiate permessage-deflate (RFC 7692). Default: false, because encrypted data does not compress.
+   * Over HTTP/1.1, the options of @fastify/websocket decide instead, if the app registered it.
    */
   perMessageDeflate?: boolean
-  /** Tells a `tcp:` or `unix:` target the client's address by a PROXY header of this version; default: none. */
+  /** Sends a PROXY header of this version with the client's address to a `tcp:` or `unix:` target. Default: no header. */
   proxyProtocol?: 1 | 2
-  /** Says that everybody may open tunnels here, so that nothing is logged about a route without a guarding hook and `identify`; default false. */
+  /**
+   * Declares that any client may open tunnels here. This silences the start-up warning about a route with neither a guarding
+   * hook nor `identify`. Default: false.
+   */
   open?: boolean
-  /** Answers a GET that asks for no upgrade; default: 426. */
+  /** Handles a GET that does not ask for an upgrade. Default: a 426 response. */
   plain?: (this: Instance, request: Request, reply: Reply) => unknown
 }
 
-/** The options of a relay route: `RelayOptions`, and hooks and the like as for any route. */
+/** `RelayOptions` together with the hooks and options of any Fastify route. */
 export type RelayRouteOptions<
   RawServer extends RawServerBase = RawServerDefault,
   RawRequest extends RawRequestDefaultExpression<RawServer> = RawRequestDefaultExpression<RawServer>,
@@ -69,7 +75,7 @@ export type RelayRouteOptions<
     FastifyInstance<RawServer, RawRequest, RawReply, Logger, TypeProvider>
   >
 
-/** `fastify.relay`, typed as Fastify's own route shorthands are. */
+/** The type of `fastify.relay`, modelled on Fastify's route shorthands. */
 export interface RelayMethod<
   RawServer extends RawServerBase,
   RawRequest extends RawRequestDefaultExpression<RawServer>,
@@ -78,8 +84,9 @@ export interface RelayMethod<
   TypeProvider extends FastifyTypeProvider
 > {
   /**
-   * Defines a relay route: a GET route that takes upgrades and attaches their tunnels to `fastify.relayHub`.
-   * @throws FST_RELAY_OPTION for an option that is not allowed
+   * Defines a relay route: a GET route that accepts upgrades and attaches their tunnels to `fastify.relayHub`.
+   * @throws FST_RELAY_OPTION for an option with an invalid value, or one that a relay route does not allow
+   * @throws FST_RELAY_UNKNOWN_OPTION for a misspelled option
    */
   <
     RouteGeneric extends RouteGenericInterface = RouteGenericInterface,

@@ -32,7 +32,7 @@ export class RelayRoute {
   readonly #fastify: FastifyInstance
   readonly #server: RelayServer
   readonly #options: RelayOptions
-  /** Routes of the same URL with other constraints are other routes. */
+  /** Part of the scope: routes with the same URL and different constraints do not share channels. */
   readonly #constraints: string
   readonly #protocols: readonly ProtocolName[]
   readonly #framings: readonly FramingName[]
@@ -66,7 +66,7 @@ export class RelayRoute {
     this.#target = target === undefined ? undefined : new RouteTarget(fastify, target, proxyProtocol)
   }
 
-  /** What is checked before the app's own hooks of the route. */
+  /** Runs the checks that come before the app's own hooks of the route. It throws the error to answer with. */
   checkRequest (request: FastifyRequest, reply: FastifyReply): void {
     try {
       const handshake = Handshake.of(request.raw)
@@ -93,14 +93,14 @@ export class RelayRoute {
       this.#prepareRefusal(request, reply, error)
       throw error
     }
-    // Undefined is a reply without content: its hooks run, and `open` is the last of them. Otherwise the deadline has answered, or the
-    // client has left, while something was waited for.
+    // Undefined sends a reply without content. Its onSend hooks run, and `open` is the last of them. If the handshake is no longer
+    // open, its deadline passed or the client left while we were waiting.
     return handshake.isOpen ? undefined : reply.hijack()
   }
 
   /**
-   * Opens the tunnel, where the reply that is about to be sent stands for one.
-   * @returns whether there is nothing left for Fastify to send
+   * Opens the tunnel, if the reply that is about to be sent belongs to an admitted handshake.
+   * @returns true if Fastify has nothing left to send
    */
   open (request: FastifyRequest, reply: FastifyReply): boolean {
     const handshake = Handshake.of(request.raw)
@@ -118,13 +118,13 @@ export class RelayRoute {
     return true
   }
 
-  /** Takes note of what hooks, and the relay itself, have thrown. */
+  /** Records an error that a hook or the relay threw. */
   noteError (request: FastifyRequest, error: FastifyError): void {
     const handshake = Handshake.of(request.raw)
-    // Also what a hook has thrown that saw the answer.
+    // An onSend hook may throw after the handshake was admitted.
     handshake?.takeOpening()?.giveUp()
     handshake?.note(error)
-    // They say all in words, and come in floods.
+    // Their messages suffice, and they can come in floods: do not log stacks.
     if (isRelayError(error) && (error.statusCode! < 500 || error.statusCode === 503)) delete error.stack
   }
 
@@ -147,7 +147,7 @@ export class RelayRoute {
     handshake.prepare({
       open: () => {
         checkHeaders(reply)
-        // Others may have taken the room meanwhile.
+        // Other clients may have taken the place since the first check.
         this.#server.hub.checkRoom(complete, true)
         this.#attach(handshake, request, reply, agreement, complete)
       },
@@ -163,7 +163,7 @@ export class RelayRoute {
     const agreement = protocols[protocol](headers, framings, this.#server.hub.options.maxPacketSize)
     if (asksForWebSocket) agreement.answerHeaders['Sec-WebSocket-Accept'] = acceptValueOf(headers['sec-websocket-key']!)
     const name = agreement.framing?.name ?? 'raw'
-    // A protocol may bring its framing with it.
+    // Some protocols imply a framing, so the target may not support it.
     if (target !== undefined && framingsFor(target, [name]).length === 0) throw new errors.FST_RELAY_FRAMING(name, framings.join(', '))
     return agreement
   }
@@ -194,7 +194,7 @@ export class RelayRoute {
     }
   }
 
-  /** In the same turn of the event loop as the last `checkRoom`. */
+  /** Runs in the same turn of the event loop as the last `checkRoom`. */
   #attach (handshake: Handshake, request: FastifyRequest, reply: FastifyReply, agreement: Agreement, admitted: Admitted): void {
     this.#checkProxy(request, admitted.address)
     if (agreement.webSocket !== undefined) return this.#attachWebSocket(handshake, agreement.webSocket.protocol, agreement, reply, admitted)
@@ -214,7 +214,7 @@ export class RelayRoute {
     handshake.acceptWebSocket({ server, protocol, maxInflated, answerHeaders }, reply.getHeaders(), {
       onOpen: ({ webSocket, stream, tunnel }) => {
         try {
-          // Others may have taken the room meanwhile.
+          // Other clients may have taken the place since the last check.
           if (isLater) hub.checkRoom(admitted, true)
         } catch (error) {
           closeWebSocket(webSocket, closeCodes.tryAgainLater, (error as Error).message)
@@ -230,8 +230,8 @@ export class RelayRoute {
   }
 
   /**
-   * The protocol that is asked for.
-   * @throws FST_RELAY_PROTOCOL, FST_RELAY_CONNECT_PROTOCOL when this route does not speak it
+   * Returns the protocol that the client asks for.
+   * @throws FST_RELAY_PROTOCOL, or FST_RELAY_CONNECT_PROTOCOL over HTTP/2, if this route does not accept it
    */
   #protocolOf ({ asked, httpVersion }: Handshake): ProtocolName {
     const isConnect = httpVersion === '2.0'
@@ -244,12 +244,12 @@ export class RelayRoute {
       : new errors.FST_RELAY_PROTOCOL(unknown, spoken.join(', '))
   }
 
-  /** Whether `:protocol` may ask for it (RFC 8441, section 4). */
+  /** Returns true if a client may request the protocol in `:protocol` (RFC 8441, section 4). */
   #isForConnect (name: ProtocolName): boolean {
     return name === 'spanza' || (name === 'websocket' && this.#hasWebSockets && canOpenOnStreams)
   }
 
-  /** Gives the answer to an error of ours the headers that belong to it, and notes why it is given. */
+  /** Sets the response headers for one of the relay's own errors, and records the error. */
   #prepareRefusal (request: FastifyRequest, reply: FastifyReply, error: unknown): void {
     if (!isRelayError(error)) return
     const handshake = Handshake.of(request.raw)
@@ -257,7 +257,7 @@ export class RelayRoute {
     for (const name of findInvalidHeaders(reply.getHeaders())) reply.removeHeader(name)
     reply.headers(retryAfter(error.statusCode!))
     if (error.code === 'FST_RELAY_WEBSOCKET_VERSION') reply.header('sec-websocket-version', WEBSOCKET_VERSION)
-    // HTTP/2 has no such headers.
+    // HTTP/2 has no Upgrade and Connection headers.
     if (!(request.raw instanceof Http2ServerRequest)) reply.headers(offerUpgrade(asksForUpgrade.has(error.code) ? this.#protocols : []))
   }
 
@@ -269,22 +269,22 @@ export class RelayRoute {
   }
 }
 
-/** Only a request that asked for an upgrade has these headers: the operator, who can mend the proxy, reads this in the log. */
+/** Explains a lost Upgrade header to the operator, who reads it in the log. Only upgrade requests have the headers checked here. */
 function lostUpgradeText ({ headers }: FastifyRequest): string {
   const left = ['Spanza-Framing', 'Sec-WebSocket-Version'].find((name) => headers[name.toLowerCase()] !== undefined)
   return left === undefined ? '' : `; this request has ${left}, so the proxy in front of this server seems to take Upgrade away`
 }
 
-/** Refusals that name what the client may ask for instead. */
+/** Codes of refusals whose response offers the accepted protocols in an Upgrade header. */
 const asksForUpgrade = new Set(['FST_RELAY_UPGRADE_REQUIRED', 'FST_RELAY_PROTOCOL', 'FST_RELAY_WEBSOCKET_VERSION'])
 
-/** @throws FST_RELAY_ANSWER_HEADER for a header that cannot be sent */
+/** @throws FST_RELAY_ANSWER_HEADER for an invalid response header */
 function checkHeaders (reply: FastifyReply): void {
   const [invalid] = findInvalidHeaders(reply.getHeaders())
   if (invalid !== undefined) throw new errors.FST_RELAY_ANSWER_HEADER(printable(invalid))
 }
 
-/** Whether it offers only protocols that are none of a relay's, as `h2c`: such an offer may be ignored (RFC 9110, section 7.8). */
+/** Returns true if the client offers only foreign protocols, such as `h2c`. A server may ignore those (RFC 9110, section 7.8). */
 function asksForNothing ({ asked, httpVersion }: Handshake): boolean {
   return httpVersion === '1.1' && chooseProtocol(asked, protocolNames) === undefined
 }
@@ -297,8 +297,8 @@ function closeUnused ({ target }: Admitted): void {
   target?.close()
 }
 
-/** The route's decoded parameters as one name. A slash within one is encoded, so that no value can look like two. */
+/** Joins the route's decoded parameters into one name. A slash within a value is encoded, so that different values never collide. */
 function channelName (params: Record<string, unknown>): string {
-  // A schema may have made numbers of them.
+  // A schema may have coerced parameters to numbers.
   return Object.values(params).map((value) => String(value).replace(/[%/]/g, encodeURIComponent)).join('/')
 }

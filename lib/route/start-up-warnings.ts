@@ -4,19 +4,19 @@ import { hooksOf } from '../internals/fastify-internals.ts'
 import type { RelayRouteMark } from './define-relay-route.ts'
 import { limitingHooks } from '../server/relay-server.ts'
 
-/** Hooks that can keep a client out. */
+/** Hooks that can refuse a client. */
 const guards = ['onRequest', 'preParsing', 'preValidation', 'preHandler'] as const
 
 interface RelayRouteFacts {
   fastify: FastifyInstance
-  /** Its full URL. */
+  /** The route's full URL. */
   url: string
-  /** Where it has two URLs, Fastify changes this one for the second; until the app is ready, other plugins may add hooks. */
+  /** Fastify reuses this object for a route's second URL. Other plugins may add hooks to it until the app is ready. */
   route: RouteOptions
   mark: RelayRouteMark
 }
 
-/** What the log says once, when the app is ready, about relay routes that may not do what is expected of them. */
+/** Logs warnings about misconfigured relay routes, once, when the app is ready. */
 export class StartUpWarnings {
   readonly #relayRoutes: RelayRouteFacts[] = []
 
@@ -48,7 +48,7 @@ export class StartUpWarnings {
 function isGuarded ({ fastify, route, mark }: RelayRouteFacts): boolean {
   return guards.some((name) => {
     const ofInstance = hooksOf(fastify, name)
-    // Where they cannot be seen, there may be one.
+    // If this Fastify version hides its hooks, assume a guarding one.
     if (ofInstance === undefined) return true
     const hooks = [...ofInstance, ...[route[name] ?? []].flat()]
     return hooks.some((hook) => hook !== mark.ownHook && !limitingHooks.has(hook as object))
