@@ -4,9 +4,9 @@ import type { HubEvents, RefusalInfo, RelayHub } from './relay-hub.ts'
 
 /** The messages that hubs publish on channels of `node:diagnostics_channel`, by the channel's name. */
 export interface RelayDiagnostics {
-  /** A tunnel has become a peer of the hub. */
+  /** A tunnel became a peer of the hub. */
   'fastify-spanza-relay:attach': { hub: RelayHub, peer: PeerInfo }
-  /** A peer has left. */
+  /** A peer left. */
   'fastify-spanza-relay:detach': { hub: RelayHub, peer: PeerInfo } & DetachInfo
   /** A handshake was refused. */
   'fastify-spanza-relay:refuse': { hub: RelayHub } & RefusalInfo
@@ -28,7 +28,7 @@ const messages: Messages = {
   refuse: (hub, refusal) => ({ hub, ...refusal })
 }
 
-/** Publishes an event of a hub, if anybody has subscribed to it. What a subscriber throws is an uncaught exception, as Node has it. */
+/** Publishes a hub event if it has subscribers. Node turns an error that a subscriber throws into an uncaught exception. */
 export function publish<Name extends keyof HubEvents> (hub: RelayHub, name: Name, ...args: HubEvents[Name]): void {
   if (channels[name].hasSubscribers) channels[name].publish(messages[name](hub, ...args))
 }

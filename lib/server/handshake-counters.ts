@@ -1,10 +1,10 @@
 import { createHistogram, type HistogramData } from '../hub/histogram.ts'
 
-/** What a server counts of handshakes over its life. */
+/** Counts the handshakes of a server since it started. */
 export interface HandshakeCounters {
-  /** From the request to its answer, in seconds, whether it became a tunnel or not. */
+  /** Time from the request to its response, in seconds, for accepted and refused handshakes. */
   handshakeSeconds: HistogramData
-  /** Handshakes that were refused, by error code, or by status where a hook of the app refused. */
+  /** Refused handshakes, by the relay's error code. A refusal by a hook of the app counts by its status. */
   refused: Record<string, number>
 }
 

@@ -6,7 +6,7 @@ import { publish } from './diagnostics.ts'
 import type { HandshakeCounters } from './handshake-counters.ts'
 import type { HubEvents, HubStats, RelayHub } from './relay-hub.ts'
 
-/** Shows a hub to its app, and tells it what happens there. */
+/** The app's view of a hub: `fastify.relayHub`, with its events. */
 export class HubFacade extends EventEmitter<HubEvents> implements RelayHub {
   readonly #hub: Hub
   readonly #handshakes: HandshakeCounters
@@ -14,7 +14,7 @@ export class HubFacade extends EventEmitter<HubEvents> implements RelayHub {
   readonly #log: HubLog
   readonly #logLimit = new LogLimit()
 
-  /** @param refusedConnections counted by what accepts connections */
+  /** @param refusedConnections live counters of `proxyProtocol`, by reason */
   constructor (hub: Hub, handshakes: HandshakeCounters, refusedConnections: Readonly<Record<string, number>>, log: HubLog) {
     super({ captureRejections: true })
     this.#hub = hub
@@ -47,9 +47,9 @@ export class HubFacade extends EventEmitter<HubEvents> implements RelayHub {
     return this.#hub.disconnect(selector, text)
   }
 
-  /** Emits an event in the middle of the hub's own work, which a listener that throws must not break off. */
+  /** Emits an event. The hub is in the middle of its work, so an error in a listener is logged and not thrown. */
   announce<Name extends keyof HubEvents> (name: Name, ...args: HubEvents[Name]): void {
-    // First, for a listener may cause further events.
+    // Publish first: a listener may cause further events.
     publish(this, name, ...args)
     try {
       this.emit<keyof HubEvents>(name, ...args)
@@ -58,9 +58,9 @@ export class HubFacade extends EventEmitter<HubEvents> implements RelayHub {
     }
   }
 
-  /** Where Node brings what an async listener has thrown; an unhandled rejection would end the process. */
+  /** Node calls this when an async listener rejects. Unhandled, the rejection would end the process. */
   override [captureRejectionSymbol] (err: unknown, ...[event]: unknown[]): void {
-    // It may throw for every handshake.
+    // A listener may throw for every handshake.
     const suppressed = this.#logLimit.take(String(event), performance.now())
     if (suppressed !== undefined) this.#log.error({ err, event, suppressed }, 'a listener of the relay hub threw')
   }

@@ -3,50 +3,50 @@ import type { ChannelInfo, DetachInfo, PeerInfo, PeerSelector, TrafficStats } fr
 import type { HubOptions } from '../hub/hub-options.ts'
 import type { HandshakeCounters } from './handshake-counters.ts'
 
-/** `fastify.relayHub`: what an app may see and do. */
+/** The public interface of `fastify.relayHub`. */
 
 /** A handshake that was refused. */
 export interface RefusalInfo {
   statusCode: number
-  /** The code of the error: this package's, or that of what a hook of the app threw, at most 256 characters; undefined where there was none. */
+  /** The code of the relay's error, or of the error that a hook threw, at most 256 characters. Undefined without one. */
   code: string | undefined
-  /** Why, in words, with the limit where there was one, at most 256 characters; undefined where a hook of the app replied without an error. */
+  /** The error message, at most 256 characters. Undefined if a hook of the app replied without an error. */
   message: string | undefined
-  /** The client's address as far as it is known. */
+  /** The client's address, if known. */
   address: string | undefined
-  /** The URL pattern of the route: what a client has put into its parameters may be a secret. */
+  /** The URL pattern of the route, not the URL: its parameters may hold a secret. */
   path: string
 }
 
-/** The events of a hub, with what their listeners are given. */
+/** The events of a hub and the arguments of their listeners. */
 export interface HubEvents {
   attach: [peer: PeerInfo]
   detach: [peer: PeerInfo, info: DetachInfo]
   refuse: [refusal: RefusalInfo]
 }
 
-/** The counters, and how much there is now. */
+/** Counters and current values. */
 export interface HubStats extends TrafficStats, HandshakeCounters {
-  /** Connections that `proxyProtocol` has refused, by reason; empty where the server was not made by it. */
+  /** Connections that `proxyProtocol` refused, by reason. Empty for a server that it did not create. */
   refusedConnections: Record<string, number>
 }
 
-/** All channels of one Fastify server, and its handshakes. */
+/** The channels and handshakes of one Fastify server. */
 export interface RelayHub extends EventEmitter<HubEvents> {
-  /** The options of the hub, defaults filled in. */
+  /** The options of the hub, including defaults. */
   readonly options: Readonly<Required<HubOptions>>
-  /** Whether the hub takes no new tunnels because its server is being closed. */
+  /** True if the hub refuses new tunnels because its server is closing. */
   readonly isClosing: boolean
   /** All peers, in no order. */
   peers: () => PeerInfo[]
   /** Non-empty channels, in no order. */
   channels: () => ChannelInfo[]
-  /** A copy of the counters; those of tunnels that live are included. */
+  /** Returns a copy of the counters, including those of open tunnels. */
   stats: () => HubStats
   /**
-   * Closes the tunnels of a peer. Our client does not come back by itself after that.
-   * @param text told to the peer
-   * @returns how many tunnels were closed
+   * Closes the tunnels of a peer. A spanza client does not reconnect by itself after that.
+   * @param text the text sent to the peer
+   * @returns the number of closed tunnels
    */
   disconnect: (selector: PeerSelector, text?: string) => number
 }

@@ -26,37 +26,37 @@ import { createHandshakeCounters } from './handshake-counters.ts'
 import { HubFacade } from './hub-facade.ts'
 import type { RefusalInfo } from './relay-hub.ts'
 
-/** What Node keeps of a request's headers where the server's `maxHeadersCount` is not set: its limit of 2000 counts names and values. */
+/** The number of headers that Node keeps by default. Its limit without `maxHeadersCount` is 2000, counting names and values. */
 const DEFAULT_MAX_HEADERS = 1000
 
-/** The hooks of `RelayServer.guard`, which keep nobody out. */
+/** The hooks of `RelayServer.guard`. They limit handshakes, but do not authenticate clients. */
 export const limitingHooks = new WeakSet<object>()
 
-/** What is known of an unfinished handshake. */
+/** The state of an unfinished handshake. */
 interface Unfinished {
-  /** The client's address: the socket's until Fastify has told what its proxies say. */
+  /** The client's address. Until Fastify applies `trustProxy`, this is the socket's address. */
   address: string | undefined
-  /** Called when the handshake has finished; undefined until the limits have been asked. */
+  /** Call this when the handshake finishes. Undefined until the limits admit the handshake. */
   release: (() => void) | undefined
-  /** The id that Fastify has given the request. */
+  /** Fastify's id of the request. Undefined before routing. */
   requestId: string | undefined
-  /** When it began, by `performance.now()`. */
+  /** The start time, from `performance.now()`. */
   since: number
 }
 
-/** What avvio, with which Fastify boots, adds to an instance. */
+/** The method that avvio, Fastify's boot library, adds to an instance. */
 interface Closable {
   onClose: (handler: (instance: unknown, done: () => void) => void) => void
 }
 
-/** What one Fastify server has for its relay routes: the claim on upgrades, the handshakes under way, and the hub. */
+/** The relay's state for one Fastify server: the claim on upgrades, the unfinished handshakes, and the hub. */
 export class RelayServer implements Claimant, Http2Claimant {
   readonly hub: Hub
   readonly relayHub: HubFacade
   readonly routes: RelayRoutes
   readonly proxyCheck = new UntrustedProxyCheck()
   readonly webSockets = new WebSocketServers()
-  /** Undefined where the server speaks HTTP/1.1 only. */
+  /** Undefined if the server does not speak HTTP/2. */
   readonly http2: Http2Entrance | undefined
   readonly #fastify: FastifyInstance
   readonly #requestIdLabel: string
@@ -64,7 +64,10 @@ export class RelayServer implements Claimant, Http2Claimant {
   readonly #limits: HandshakeLimits
   readonly #addresses = new RequestAddress()
   readonly #handshakes = new Map<Handshake, Unfinished>()
-  /** Connections of HTTP/1.1 that end with the answer to a refused handshake. Who does not take it keeps them open up to `handshakeTimeout`. */
+  /**
+   * HTTP/1.1 connections that close after a refusal. A client that does not read the response keeps its connection open, up to
+   * `handshakeTimeout`.
+   */
   readonly #ending = new Set<Socket>()
   readonly #releaseClaim: () => void
   #closed: Promise<void> | undefined
@@ -89,8 +92,8 @@ export class RelayServer implements Claimant, Http2Claimant {
       })
     }
     fastify.addHook('preClose', async () => await this.#close())
-    // A preClose hook of the app that throws makes Fastify skip ours, and wait for every connection all the same. What is
-    // registered last closes first: before Fastify's own work, of which those hooks are the beginning.
+    // If a preClose hook of the app throws, Fastify skips ours, but still waits for every connection. Handlers registered last
+    // run first, so this one runs before Fastify's own onClose handler, which starts by running the preClose hooks.
     fastify.addHook('onReady', async () => {
       (fastify as unknown as Closable).onClose((_instance, done) => {
         setTimeout(() => { this.#close().catch(() => {}) }, this.hub.options.closeGrace).unref()
@@ -99,12 +102,12 @@ export class RelayServer implements Claimant, Http2Claimant {
     })
   }
 
-  /** Limits the handshakes on the routes of a scope, before any hook that is added to it later. */
+  /** Limits the handshakes on the routes of a scope. The limit runs before any hook that is added later. */
   guard (scope: FastifyInstance): void {
     const limit: onRequestHookHandler = (request, reply, done) => {
       this.#addresses.learn(request)
       if (this.#begins(request)) return done()
-      // Answered already: a flood is not to reach the error handler of the app either.
+      // The relay has answered already. This also keeps a flood away from the app's error handler.
       reply.hijack()
     }
     limitingHooks.add(limit)
@@ -112,14 +115,14 @@ export class RelayServer implements Claimant, Http2Claimant {
   }
 
   claims (request: IncomingMessage): boolean {
-    // @fastify/websocket's injectWS emits upgrades with an object that only looks like a request.
+    // injectWS of @fastify/websocket emits upgrades with an object that is not an IncomingMessage.
     return request instanceof IncomingMessage && this.routes.has(request)
   }
 
   upgrade (request: IncomingMessage, stream: Duplex, head: Buffer): void {
-    // Node 26 brings a wrapper of the socket where a body was announced; what is refused is answered on the socket.
+    // Node 26 passes a wrapper of the socket if the request announces a body. Refusals are written to the socket itself.
     const { socket } = request
-    // That wrapper repeats the socket's errors, and nobody else listens.
+    // The wrapper repeats the socket's errors, and has no other error listener.
     if (stream !== socket) stream.on('error', () => {})
     const handshake: Handshake = new Http1Handshake(request, socket, head, (refusal) => this.#settled(handshake, refusal))
     this.#handshakes.set(handshake, { address: canonicalAddress(socket.remoteAddress), release: undefined, requestId: undefined, since: performance.now() })
@@ -149,7 +152,7 @@ export class RelayServer implements Claimant, Http2Claimant {
   }
 
   serve (request: Http2ServerRequest, response: Http2ServerResponse): void {
-    // Its type knows HTTP/1.1 only.
+    // The type of `routing` covers HTTP/1.1 only.
     this.#fastify.routing(request as object as IncomingMessage, response as object as ServerResponse)
   }
 
@@ -167,12 +170,15 @@ export class RelayServer implements Claimant, Http2Claimant {
       : checkForm(request, (this.#fastify.server as Server).maxHeadersCount ?? DEFAULT_MAX_HEADERS)
     if (malformed !== undefined) return malformed
     if (this.#addresses.isKnown) return this.#begin(this.#handshakes.get(handshake)!, canonicalAddress(this.#addresses.of(request)))
-    // Until the first request has come as far as our hook.
+    // The addresses stay unknown until the first request reaches our hook. Until then, only the total is limited.
     const { maxUnfinishedHandshakes } = this.hub.options
     if (this.#handshakes.size > maxUnfinishedHandshakes) return new errors.FST_RELAY_HUB_UNFINISHED(maxUnfinishedHandshakes)
   }
 
-  /** Limits what has not been limited before routing, before any hook that was added later. @returns false for a handshake that was refused */
+  /**
+   * Applies the limits, unless they were applied before routing to the same address.
+   * @returns false if the handshake was refused
+   */
   #begins (request: FastifyRequest): boolean {
     const handshake = Handshake.of(request.raw)
     const unfinished = handshake && this.#handshakes.get(handshake)
@@ -181,8 +187,8 @@ export class RelayServer implements Claimant, Http2Claimant {
     const address = canonicalAddress(request.ip)
     if (unfinished.release !== undefined) {
       if (address === undefined || address === unfinished.address) return true
-      // A hook of the app has taken away what nobody has vouched for, as that of a CDN's secret does. Whoever writes it must not choose
-      // whose limits are used up: from now on all limits of one client are tested here.
+      // A hook of the app removed an untrusted X-Forwarded-For, for example because a CDN's secret was missing. A client must
+      // not use up the limits of others by forging that header: from now on, limits per client are checked here only.
       this.#addresses.forget()
       unfinished.release()
     }
@@ -237,12 +243,12 @@ export class RelayServer implements Claimant, Http2Claimant {
   }
 }
 
-/** Who has reset the connection may have no address any more, and would pass for a client on a unix socket. */
+/** A reset connection may have lost its remote address, and would look like a client on a unix socket. */
 function hasLostAddress ({ remoteAddress, localAddress }: Socket): boolean {
   return remoteAddress === undefined && localAddress !== undefined
 }
 
-/** The path of a request's target, without what may hold a secret: a user and password before it, a query behind it. */
+/** Returns the path of a request target, without user, password and query, which may be secret. */
 function pathOf (target: string): string {
   return /^(?:[^/?#;]*:\/\/[^/?#;]*)?([^?#;]*)/.exec(target)![1]!
 }
