@@ -3,15 +3,14 @@ import ipaddr from 'ipaddr.js'
 import { errors } from '../errors.ts'
 import { printable } from '../util/printable.ts'
 
-/** How a socket that listens on IPv6 gives the address of an IPv4 client. */
+/** Prefix of an IPv4 client's address on a socket that listens on IPv6. */
 const V4_MAPPED = '::ffff:'
 
 /**
- * The client's address as Fastify's `trustProxy` gives it, without a port, brackets and quotes; IPv4-mapped IPv6 addresses as
- * IPv4.
- * @param ip `request.ip`, which may be anything that a trusted proxy has sent
- * @returns undefined on a unix socket, which has no addresses
- * @throws FST_RELAY_CLIENT_ADDRESS when it is not an address
+ * Returns the client's address in canonical form: without port, brackets and quotes. An IPv4-mapped IPv6 address becomes IPv4.
+ * @param ip `request.ip`: with `trustProxy`, any text that a trusted proxy sent
+ * @returns the address, or undefined on a unix socket, which has none
+ * @throws FST_RELAY_CLIENT_ADDRESS if `ip` is not an address
  */
 export function clientAddress (ip: string | undefined): string | undefined {
   if (ip === undefined || ip === '') return undefined
@@ -20,10 +19,10 @@ export function clientAddress (ip: string | undefined): string | undefined {
   return address
 }
 
-/** The same for what need not be an address: undefined then. */
+/** Like `clientAddress`, but returns undefined if `ip` is not an address. */
 export function canonicalAddress (ip: string | undefined): string | undefined {
   if (ip === undefined) return undefined
-  // As nearly every address comes. Node takes no other spelling of IPv4 than this one.
+  // The fast path for nearly every address. `isIPv4` accepts only the canonical spelling.
   const v4 = ip.startsWith(V4_MAPPED) ? ip.slice(V4_MAPPED.length) : ip
   if (isIPv4(v4)) return v4
   if (isIPv6(ip)) return canonicalV6(ip)
@@ -34,33 +33,36 @@ export function canonicalAddress (ip: string | undefined): string | undefined {
 }
 
 /**
- * How an address stands beside a port, as Azure's gateways and IIS send it in X-Forwarded-For. Its form is that of `Forwarded`
- * (RFC 7239, section 6): IPv6 in brackets, the whole in quotes where it has a colon. Words, as `unknown`, are no addresses.
+ * An address with an optional port, as Azure's gateways and IIS send it in X-Forwarded-For. The form is the one of `Forwarded`
+ * (RFC 7239, section 6): IPv6 in brackets, and quotes around a value with a colon. Words such as `unknown` do not match.
  */
 const nodeName = /^(?:(?<v4>[\d.]+)|\[(?<v6>[^\]]+)\])(?::\d{1,5})?$/
 
-/** The zone of a link-local address names an interface of this host. */
+/** Drops the zone of a link-local address: it names an interface of this host. */
 function canonicalV6 (ip: string): string {
   const [address] = ip.split('%', 1)
   return ipaddr.process(address!).toString()
 }
 
-/** What limits per client go by, of an address as `clientAddress` gives it: an IPv4 address, or the /64 of an IPv6 address, of which one client has plenty. */
+/**
+ * Returns the key for limits per client: the IPv4 address, or the /64 of an IPv6 address, because one client has many of those.
+ * @param address an address from `clientAddress`
+ */
 export function limitKey (address: string): string {
   if (isIPv4(address)) return address
   return ipaddr.IPv6.parse(address).parts.slice(0, 4).map((part) => part.toString(16)).join(':') + '::/64'
 }
 
 /**
- * Notices a proxy that the app does not trust: every tunnel comes from one address, and the requests say that they
- * were forwarded. Limits per client then meet all clients together.
+ * Detects a proxy that the app does not trust: every tunnel comes from one address, and every request has a forwarding header.
+ * Limits per client then apply to all clients together.
  */
 export class UntrustedProxyCheck {
   #address: string | undefined
   #tunnels = 0
   #done = false
 
-  /** @returns true once, when the operator should be warned */
+  /** @returns true once, at the tenth such tunnel, when the operator should be warned */
   seems (address: string | undefined, forwarded: boolean): boolean {
     if (this.#done) return false
     this.#address ??= address

@@ -4,7 +4,7 @@ import type { HubOptions } from '../hub/hub-options.ts'
 import { rateLimit, type TokenBucket } from '../util/token-bucket.ts'
 import { limitKey } from './client-address.ts'
 
-/** Clients that are remembered at once; the one that was quiet for longest is forgotten first. */
+/** The number of clients to remember. The least recently active one without an unfinished handshake is forgotten first. */
 const MAX_CLIENTS = 10_000
 
 interface Client {
@@ -12,7 +12,7 @@ interface Client {
   rate: TokenBucket
 }
 
-/** Limits on handshakes that begin: of one client address, IPv6 by /64, and of all together. */
+/** Limits new handshakes: for each client address (IPv6: for each /64), and for all clients together. */
 export class HandshakeLimits {
   readonly #options: Required<HubOptions>
   readonly #clients = new Map<string, Client>()
@@ -25,9 +25,10 @@ export class HandshakeLimits {
   }
 
   /**
-   * Counts a handshake that begins.
-   * @param address an address without brackets; undefined (a unix socket) has no limits of its own
-   * @returns the error to refuse it with, or a function to call when it has ended
+   * Counts a new handshake.
+   * @param address an address without brackets. Undefined, for a unix socket, skips the limits per client.
+   * @param now in milliseconds, from `performance.now()`
+   * @returns the error to refuse the handshake with, or a function to call when the handshake ends
    */
   begin (address: string | undefined, now: number): FastifyError | (() => void) {
     const { maxUnfinishedHandshakes, maxClientUnfinishedHandshakes, clientHandshakesPerSecond, handshakesPerSecond } = this.#options
@@ -37,7 +38,7 @@ export class HandshakeLimits {
       if (client.unfinished >= maxClientUnfinishedHandshakes) return new errors.FST_RELAY_CLIENT_UNFINISHED(key!, maxClientUnfinishedHandshakes)
       if (!client.rate.take(now)) return new errors.FST_RELAY_CLIENT_RATE(key!, clientHandshakesPerSecond)
     }
-    // Last, so that one client alone cannot use up what belongs to all.
+    // Check the shared limits last, so that a client over its own limit does not use them up.
     if (this.#unfinished >= maxUnfinishedHandshakes) return new errors.FST_RELAY_HUB_UNFINISHED(maxUnfinishedHandshakes)
     if (!this.#rate.take(now)) return new errors.FST_RELAY_HUB_RATE(handshakesPerSecond)
     this.#unfinished++

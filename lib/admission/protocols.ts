@@ -5,20 +5,20 @@ import { framingOf, framingsByName } from '../framing/framings.ts'
 import { printable } from '../util/printable.ts'
 import { chooseFraming, listOf } from './request-form.ts'
 
-/** The upgrade tokens the relay speaks, and what each means. A new protocol is one more entry. */
+/** The upgrade tokens that the relay accepts, and the agreement for each. To add a protocol, add an entry. */
 
-/** What the two sides have agreed on. */
+/** The agreement between client and relay. */
 export interface Agreement {
-  /** Whether datagrams or a bare stream of bytes go through the tunnel. */
+  /** What the tunnel carries: datagrams, or a bare byte stream. */
   carries: 'datagrams' | 'stream'
-  /** Undefined for `raw`, and for a WebSocket. */
+  /** Undefined for `raw` and for a WebSocket. */
   framing: Framing | undefined
   hasKeepalive: boolean
   /** See `Admitted.holdsOutput`. */
   holdsOutput: boolean
-  /** What the answer says about it. */
+  /** The response headers that confirm the agreement. */
   answerHeaders: Record<string, string>
-  /** Undefined where the tunnel is none. */
+  /** Undefined if the tunnel is not a WebSocket. */
   webSocket: { protocol: string | undefined } | undefined
 }
 
@@ -39,8 +39,8 @@ const agreeOnSpanza: Agree = (headers, framings, maxPacketSize) => {
 const agreeOnUoTLV: Agree = () => agreementOn(framingsByName.len16)
 
 /**
- * `Upgrade: websocket` without a key: the HTTPUpgrade transport of Xray and sing-box, a bare stream. Both can lose, or
- * stumble over, bytes that arrive together with the 101; who asks for a framing is a client of ours, which does not.
+ * `Upgrade: websocket` without a key: the HTTPUpgrade transport of Xray and sing-box, a bare stream. Both can lose or mishandle
+ * bytes that arrive together with the 101 response. A client that asks for a framing is a spanza client, which handles them.
  */
 const agreeOnHttpUpgrade: Agree = (headers, framings, maxPacketSize) => ({
   ...agreeOnSpanza(headers, framings, maxPacketSize),
@@ -58,13 +58,13 @@ export type ProtocolName = keyof typeof protocols
 
 export const protocolNames = Object.keys(protocols) as ProtocolName[]
 
-/** The subprotocols of WebSockets: each message a datagram, or a piece of a stream. */
+/** The WebSocket subprotocols. Each message is a datagram, or a piece of a stream. */
 export const subprotocols = { datagrams: 'spanza.v1', stream: 'spanza.raw.v1' } as const
 
 /**
- * WebSockets (RFC 6455): the first of the client's subprotocols that the route has. A client that names none means
- * datagrams, or a stream where the route takes only that.
- * @throws FST_RELAY_SUBPROTOCOL when they have none in common
+ * Agrees on a WebSocket (RFC 6455) with the first of the client's subprotocols that the route accepts. A client that names
+ * none gets datagrams, or a stream if the route accepts only streams.
+ * @throws FST_RELAY_SUBPROTOCOL if the route accepts none of the client's subprotocols
  */
 export function agreeOnWebSocket (headers: IncomingHttpHeaders, framings: readonly FramingName[], maxPacketSize: number): Agreement {
   const accepted: string[] = [

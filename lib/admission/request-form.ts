@@ -5,17 +5,18 @@ import { errors } from '../errors.ts'
 import type { FramingName } from '../framing/framing.ts'
 import { printable } from '../util/printable.ts'
 
-/** Admission as pure functions of a request. */
+/** Pure functions that check a request and choose its protocol and framing. */
 
 /**
- * What must hold before a request is routed: Node checks none of this on upgrades.
+ * Checks the form of an upgrade request before it is routed. Node checks none of this on upgrades.
  * Sources: RFC 9112, sections 2.3, 3.2 and 6; RFC 9110, sections 7.2 and 7.8.
- * @param maxHeaders what Node keeps of a request's headers, 0 for all: the check cannot see what it left out
- * @returns the first thing that is wrong, or undefined
+ * @param maxHeaders the number of headers that Node keeps, or 0 for no limit. This check cannot see headers that Node drops, so
+ *   it refuses a request that reaches the limit.
+ * @returns an error for the first fault, or undefined
  */
 export function checkForm (request: IncomingMessage, maxHeaders: number): FastifyError | undefined {
   if (maxHeaders > 0 && request.rawHeaders.length >= maxHeaders * 2) return new errors.FST_RELAY_HEADERS(maxHeaders)
-  // With `insecureHTTPParser`, Node takes a blank before the colon for a part of the name, where others see the header without it.
+  // With `insecureHTTPParser`, Node keeps a space before the colon as part of the name. Other parsers drop the space.
   const names = request.rawHeaders.filter((_, index) => index % 2 === 0).map((name) => name.trim().toLowerCase())
   const hosts = names.filter((name) => name === 'host').length
   if (hosts !== 1) return new errors.FST_RELAY_HOST_HEADER(hosts === 0 ? 'none' : String(hosts))
@@ -26,7 +27,7 @@ export function checkForm (request: IncomingMessage, maxHeaders: number): Fastif
 }
 
 /**
- * The same for an extended CONNECT, of which nghttp2 has checked the most.
+ * Checks the form of an extended CONNECT request. nghttp2 has checked most of it already.
  * Sources: RFC 9113, sections 8.1.1, 8.3.1 and 8.5; RFC 8441, section 4.
  */
 export function checkConnectForm ({ url, headers }: Http2ServerRequest): FastifyError | undefined {
@@ -37,13 +38,13 @@ export function checkConnectForm ({ url, headers }: Http2ServerRequest): Fastify
   if (headers['content-length'] !== undefined) return new errors.FST_RELAY_BODY('Content-Length')
 }
 
-/** The members of a comma-separated header value (RFC 9110, section 5.6.1), empty ones left out. */
+/** Returns the non-empty members of a comma-separated header value (RFC 9110, section 5.6.1). */
 export function listOf (value: string | string[] | undefined): string[] {
   if (value === undefined) return []
   return [value].flat().join(',').split(',').map((member) => member.trim()).filter((member) => member !== '')
 }
 
-/** The first protocol of the client's `Upgrade` header that is among `accepted`, in the spelling of `accepted`. */
+/** Returns the first protocol in the client's `Upgrade` header that is in `accepted`, spelled as there. Case is ignored. */
 export function chooseProtocol<Name extends string> (upgrade: string | undefined, accepted: readonly Name[]): Name | undefined {
   for (const token of listOf(upgrade)) {
     const protocol = accepted.find((name) => name.toLowerCase() === token.toLowerCase())
@@ -52,8 +53,9 @@ export function chooseProtocol<Name extends string> (upgrade: string | undefined
 }
 
 /**
- * The first framing of the client's `Spanza-Framing` header that is among `accepted`; `raw` where there is no such header.
- * @throws FST_RELAY_FRAMING when they have none in common
+ * Returns the first framing in the client's `Spanza-Framing` header that is in `accepted`. Without the header, the client asks
+ * for `raw`.
+ * @throws FST_RELAY_FRAMING if `accepted` has none of the client's framings
  */
 export function chooseFraming (header: string | string[] | undefined, accepted: readonly FramingName[]): FramingName {
   const wanted = header === undefined ? ['raw'] : listOf(header).map((token) => token.toLowerCase())
@@ -62,7 +64,7 @@ export function chooseFraming (header: string | string[] | undefined, accepted: 
   return framing
 }
 
-/** Whether `hostname` is one of `hosts`; case, a port and a trailing dot are ignored. */
+/** Returns true if `hostname` is in `hosts`. Case, a port and a trailing dot are ignored. */
 export function isHostAllowed (hostname: string, hosts: readonly string[]): boolean {
   const wanted = canonicalHost(hostname)
   return hosts.some((host) => canonicalHost(host) === wanted)

@@ -4,7 +4,7 @@ import type { FastifyError } from 'fastify'
 import { errors } from '../errors.ts'
 import { printable } from '../util/printable.ts'
 
-/** What must hold for a WebSocket beyond what holds for any handshake, as pure functions of a request. */
+/** The checks that apply to WebSocket handshakes only, as pure functions of a request. */
 
 export const WEBSOCKET_VERSION = '13'
 const GUID = '258EAFA5-E914-47DA-95CA-C5AB0DC85B11'
@@ -12,8 +12,9 @@ const GUID = '258EAFA5-E914-47DA-95CA-C5AB0DC85B11'
 const keyPattern = /^[A-Za-z0-9+/]{22}==$/
 
 /**
- * The opening handshake (RFC 6455, section 4.2.1; over HTTP/2 there is no key, RFC 8441, section 5).
- * @returns what is wrong, or undefined
+ * Checks the opening handshake (RFC 6455, section 4.2.1).
+ * @param hasKey true over HTTP/1.1. HTTP/2 has no key (RFC 8441, section 5).
+ * @returns an error for the first fault, or undefined
  */
 export function checkOpeningHandshake (headers: IncomingHttpHeaders, hasKey: boolean): FastifyError | undefined {
   const version = headers['sec-websocket-version']
@@ -21,7 +22,7 @@ export function checkOpeningHandshake (headers: IncomingHttpHeaders, hasKey: boo
   if (hasKey && !keyPattern.test(headers['sec-websocket-key']!)) return new errors.FST_RELAY_WEBSOCKET_KEY()
 }
 
-/** What the server answers to a key (RFC 6455, section 4.2.2). */
+/** Returns the `Sec-WebSocket-Accept` value for a key (RFC 6455, section 4.2.2). */
 export function acceptValueOf (key: string): string {
   return createHash('sha1').update(key + GUID).digest('base64')
 }
