@@ -13,13 +13,13 @@ import type { RelayHub } from './server/relay-hub.ts'
 import { RelayServer } from './server/relay-server.ts'
 import { StartUpWarnings } from './route/start-up-warnings.ts'
 
-/** The plugin's options: those of the hub, and with `path` those of one relay route. */
+/** The plugin's options: the hub's options and, with `path`, the options of one relay route. */
 export interface SpanzaRelayOptions extends HubOptions, RelayRouteOptions {
-  /** Mounts a relay route here; without it, registering opens nothing. */
+  /** Adds a relay route at this path. Without `path`, registering adds no route. */
   path?: string
 }
 
-/** One for each server, so that sibling scopes share it, too. */
+/** One entry for each server, so that sibling scopes share it. */
 const relayServers = new WeakMap<object, { server: RelayServer, warnings: StartUpWarnings }>()
 
 const registerRelay: FastifyPluginCallback<SpanzaRelayOptions> = (fastify, options, done) => {
@@ -52,13 +52,13 @@ function register (fastify: FastifyInstance, options: SpanzaRelayOptions & { pre
   else checkNothingIsLeft(rest)
 }
 
-/** Without a path, an option of a route would be of no effect, and so would one that is misspelled. */
+/** Rejects any other option: without `path`, a route option or a misspelled one would have no effect. */
 function checkNothingIsLeft ({ logLevel, logSerializers, ...rest }: SpanzaRelayOptions): void {
   const [name] = Object.keys(rest)
   if (name !== undefined) throw optionError(name, 'left out, or given with path: it belongs to a route', rest[name as keyof typeof rest])
 }
 
-/** Gives a scope, and those within it, what the plugin offers. */
+/** Adds the decorators and hooks to a scope and to the scopes within it. */
 function decorate (fastify: FastifyInstance, server: RelayServer, warnings: StartUpWarnings): void {
   server.guard(fastify)
   fastify.decorate('relayHub', server.relayHub)
@@ -88,11 +88,11 @@ declare module 'fastify' {
   }
 }
 
-/** The plugin. Registered again, in whatever scope, it shares the hub of the server. */
+/** The plugin. Every registration on a server, in any scope, shares the server's hub. */
 export const spanzaRelay = fp(registerRelay, { fastify: '5.x', name: 'fastify-spanza-relay' })
 
 /**
- * What the plugin has made for the server of `fastify`.
+ * Returns the relay server of `fastify`, or undefined if the plugin is not registered.
  * @internal
  */
 export function relayServerOf ({ server }: FastifyInstance): RelayServer | undefined {
