@@ -10,12 +10,12 @@ const loopback = new BlockList()
 loopback.addSubnet('127.0.0.0', 8, 'ipv4')
 loopback.addAddress('::1', 'ipv6')
 
-/** Whether an IP address is one of the machine itself. */
+/** Returns true for an IP address in 127.0.0.0/8, and for ::1. */
 export function isLoopback (address: string): boolean {
   return loopback.check(address, isIP(address) === 6 ? 'ipv6' : 'ipv4')
 }
 
-/** Reads `host:port`, IPv6 addresses in brackets; undefined if it is none. The host may be a name. */
+/** Parses `host:port`, with IPv6 addresses in brackets. The host may be a name. Returns undefined for anything else. */
 export function parseHostPort (value: unknown): HostPort | undefined {
   if (typeof value !== 'string') return
   const match = /^(?:\[([\da-fA-F:.]+)\]|([\w.-]+)):(\d{1,5})$/.exec(value)
@@ -26,7 +26,7 @@ export function parseHostPort (value: unknown): HostPort | undefined {
   return { host: (bracketed ?? plain)!, port }
 }
 
-/** The other way round. */
+/** Returns `host:port`, with an IPv6 address in brackets. */
 export function formatHostPort ({ host, port }: HostPort): string {
   return isIP(host) === 6 ? `[${host}]:${port}` : `${host}:${port}`
 }

@@ -1,13 +1,13 @@
 /**
- * The HTTP versions that tunnels are opened over, by the number that the client's option `httpVersion` takes. One entry for each:
- * how Node, the relay's logs and its metrics spell it, and its name in ALPN (RFC 7301).
+ * The HTTP versions that can open tunnels, by the number in the client's option `httpVersion`. Each entry has the spelling that
+ * Node, the relay's logs and its metrics use, and the name in ALPN (RFC 7301).
  */
 export const httpVersions = {
   1: { spelling: '1.1', alpn: 'http/1.1' },
   2: { spelling: '2.0', alpn: 'h2' }
 } as const
 
-/** A version as the client's option names it. */
+/** A version as in the client's option `httpVersion`. */
 export type HttpVersionNumber = keyof typeof httpVersions
 
 /** A version as Node's `request.httpVersion` spells it, and as the relay reports it. */

@@ -8,11 +8,14 @@ interface Reason {
   suppressed: number
 }
 
-/** Bounds how often the same thing is logged: five times at once, then once a minute. The reasons have to be few. */
+/** Limits repeated log lines: five at once for each reason, then one a minute. It never forgets a reason, so use few. */
 export class LogLimit {
   readonly #reasons = new Map<string, Reason>()
 
-  /** @returns how many lines were suppressed since the last one, or undefined where this one is to be */
+  /**
+   * @param now in milliseconds, from a monotonic clock
+   * @returns the number of lines suppressed since the last one, or undefined if this line must be suppressed
+   */
   take (reason: string, now: number): number | undefined {
     let state = this.#reasons.get(reason)
     if (state === undefined) {

@@ -1,7 +1,7 @@
 /**
- * The name that was probably meant by a misspelled one: one slip away, two for names of more than five characters, where a
- * slip is a character that is missing, too many, wrong, or in the place of its neighbour. Case does not count.
- * @returns undefined where none is near
+ * Returns the candidate that a misspelled name probably means. It is at most one slip away, or two if the candidate has more than
+ * five characters. A slip is a missing, extra or wrong character, or two swapped neighbours. Case is ignored.
+ * @returns the nearest candidate, or undefined if none is near enough
  */
 export function nearestName (name: string, candidates: Iterable<string>): string | undefined {
   let nearest: string | undefined
@@ -17,7 +17,7 @@ export function nearestName (name: string, candidates: Iterable<string>): string
   return nearest
 }
 
-/** The edit distance with transpositions of neighbours (optimal string alignment). */
+/** Returns the edit distance, including swaps of neighbours (optimal string alignment). */
 function distance (a: string, b: string): number {
   let beforeLast: number[] = []
   let last = Array.from({ length: b.length + 1 }, (_, j) => j)

@@ -2,8 +2,8 @@ import { isIPv4, isIPv6 } from 'node:net'
 import ipaddr from 'ipaddr.js'
 
 /**
- * The PROXY protocol, versions 1 and 2, as HAProxy's proxy-protocol.txt has it: a header before the first byte of a
- * connection, by which a proxy tells whose connection it hands on.
+ * The PROXY protocol, versions 1 and 2, as specified in HAProxy's proxy-protocol.txt. A proxy sends a header before the first
+ * byte of a connection. The header names the endpoints of the connection that the proxy forwards.
  */
 
 export type ProxyProtocolVersion = 1 | 2
@@ -12,25 +12,28 @@ export type ProxyProtocolVersion = 1 | 2
 export interface Endpoint {
   /** An IPv4 or IPv6 address. */
   address: string
-  /** 0 where it is not known. */
+  /** 0 if unknown. */
   port: number
 }
 
-/** The connection that a proxy hands on. */
+/** The connection that a proxy forwards. */
 export interface ProxiedConnection {
   source: Endpoint
   destination: Endpoint
 }
 
-/** What the first bytes of a connection are. */
+/** The result of decoding the first bytes of a connection. */
 export type DecodedProxyHeader =
-  /** They can still become a header. */
+  /** The bytes may be the beginning of a header. */
   | { kind: 'incomplete' }
-  /** They are not the beginning of a header. */
+  /** The bytes are not the beginning of a header. */
   | { kind: 'absent' }
-  /** They begin like a header, and are none. */
+  /** The bytes begin like a header, but are invalid. */
   | { kind: 'malformed', reason: string }
-  /** A header of this length. Without a connection, its own endpoints are to be used: LOCAL, UNKNOWN, and addresses that are no IP addresses. */
+  /**
+   * A header of `length` bytes. `connection` is undefined for LOCAL, UNKNOWN and addresses other than IP. In that case, use the
+   * endpoints of the socket.
+   */
   | { kind: 'header', length: number, connection: ProxiedConnection | undefined }
 
 const V1_PREFIX = Buffer.from('PROXY ')
@@ -46,13 +49,13 @@ const V2_UNSPEC = 0
 const V2_STREAM = 1
 const V2_DGRAM = 2
 const V2_FIXED_LENGTH = 16
-/** What may follow the fixed part; TLVs are far shorter than the 65535 that the length field has room for. */
+/** The maximum number of bytes after the fixed part. The length field allows 65535, but real TLVs are far shorter. */
 const V2_MAX_REST = 4096
 
 interface V2Family {
-  /** Bytes of one address. */
+  /** The size of one address in bytes. */
   size: number
-  /** Least bytes of both endpoints. */
+  /** The minimum size of both endpoints in bytes. */
   length: number
   isIp: boolean
 }
@@ -67,8 +70,8 @@ const v2Families: Record<number, V2Family> = {
 }
 
 /**
- * The header for a connection that is handed on.
- * @param connection undefined where it has no IP addresses: UNKNOWN in version 1, LOCAL in version 2
+ * Encodes the header for a forwarded connection.
+ * @param connection undefined for a connection without IP addresses. The header is then UNKNOWN (version 1) or LOCAL (version 2).
  */
 export function encodeProxyHeader (version: ProxyProtocolVersion, connection: ProxiedConnection | undefined): Buffer {
   if (connection === undefined) return version === 1 ? Buffer.from('PROXY UNKNOWN\r\n') : v2Header(V2_LOCAL, V2_UNSPEC, [], [])
@@ -94,21 +97,22 @@ function v2Header (command: number, family: number, addresses: number[], ports: 
   return header
 }
 
-/** IPv4 if all of them can be, else IPv6 with the IPv4 ones mapped. */
+/** Parses addresses into one family: IPv4 if all of them are IPv4, else IPv6 with IPv4 addresses mapped. */
 function ofOneFamily (texts: string[]): Array<ipaddr.IPv4 | ipaddr.IPv6> {
   const addresses = texts.map((text) => ipaddr.process(text))
   if (addresses.every((address) => address.kind() === 'ipv4')) return addresses
   return addresses.map((address) => address instanceof ipaddr.IPv4 ? address.toIPv4MappedAddress() : address)
 }
 
-/** The zone of a link-local address names an interface of this host. */
+/** Drops the zone of a link-local address: it names an interface of this host. */
 function withoutZone (address: string): string {
   return address.split('%', 1)[0]!
 }
 
 /**
- * Looks for a header at the beginning of a connection. Addresses come in their shortest form, IPv4-mapped ones as IPv4.
- * @param bytes all that has come so far; what lies behind the header is not looked at
+ * Decodes a header at the beginning of a connection. Decoded addresses are in their shortest form. An IPv4-mapped address becomes
+ * IPv4.
+ * @param bytes all bytes received so far. Bytes after the header are ignored.
  */
 export function decodeProxyHeader (bytes: Buffer): DecodedProxyHeader {
   if (startsAlike(bytes, V1_PREFIX)) return bytes.length < V1_PREFIX.length ? { kind: 'incomplete' } : decodeV1(bytes)
@@ -153,7 +157,7 @@ function decodeV2 (bytes: Buffer): DecodedProxyHeader {
   if (rest > V2_MAX_REST) return malformed(`${rest} bytes behind the fixed part, more than ${V2_MAX_REST}`)
   const transport = bytes[13]! & 0x0f
   const family = v2Families[bytes[13]! >> 4]
-  // The specification wants the family of LOCAL ignored, whatever it is.
+  // The specification says to ignore the family of a LOCAL header.
   if (command === V2_PROXY) {
     if (family === undefined || transport > V2_DGRAM) return malformed(`family and transport 0x${bytes[13]!.toString(16).padStart(2, '0')}`)
     if (rest < family.length) return malformed(`${rest} bytes for addresses of ${family.length}`)

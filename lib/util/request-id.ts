@@ -1,7 +1,7 @@
 import type { FastifyRequest } from 'fastify'
 import { printable } from './printable.ts'
 
-/** The id of a request for a log line: with `requestIdHeader` the client has chosen it, with `genReqId` it may be no string. */
+/** Returns a request's id for a log line. With `requestIdHeader`, the client chooses the id. With `genReqId`, it may not be a string. */
 export function shownId ({ id }: FastifyRequest): string {
   return printable(String(id))
 }

@@ -2,7 +2,7 @@ import type { Socket } from 'node:net'
 
 const KEEPALIVE_MS = 60_000
 
-/** Sets what a tunnel's TCP connection needs: nothing waits to be sent together, and a vanished other side is noticed. */
+/** Configures a tunnel's TCP connection: TCP_NODELAY, and TCP keepalives after 60 s to detect a vanished peer. */
 export function prepareTcp (socket: Socket): void {
   socket.setNoDelay(true)
   socket.setKeepAlive(true, KEEPALIVE_MS)
@@ -11,9 +11,11 @@ export function prepareTcp (socket: Socket): void {
 const LONGEST_ATTEMPT_MS = 5000
 
 /**
- * How long one address of a name with several is tried before the next, in milliseconds; the last one has all that is left.
- * Node's own 250 ms give up each path with a longer round trip, and leave no time for a SYN that was lost, which is sent
- * again after a second. A quarter of the deadline lets four addresses have their turn, and Node alternates IPv6 and IPv4.
+ * Returns how long to try one of a name's addresses before the next: a quarter of the deadline, from 10 ms to 5 s. The last
+ * address gets the remaining time. Node's default of 250 ms fails on paths with a longer round trip, and allows no time to
+ * resend a lost SYN, which takes a second. A quarter leaves time for four addresses. Node alternates IPv6 and IPv4.
+ * @param deadline in milliseconds
+ * @returns milliseconds
  */
 export function attemptTimeout (deadline: number): number {
   return Math.max(10, Math.min(LONGEST_ATTEMPT_MS, Math.ceil(deadline / 4)))

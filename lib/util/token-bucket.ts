@@ -1,12 +1,12 @@
 const BURST_SECONDS = 5
 
-/** A rate limit that lets five times as many through at once, as every option that is a number per second means it. */
+/** Returns a rate limit with a burst of five seconds' worth of tokens. All options that are a rate per second use it. */
 export function rateLimit (perSecond: number, now: number): TokenBucket {
   return new TokenBucket(perSecond, perSecond * BURST_SECONDS, now)
 }
 
 /**
- * A rate limit: `perSecond` on average, `burst` at once. Times are in milliseconds of any clock that does not go back.
+ * A rate limit: `perSecond` on average, `burst` at once. Times are in milliseconds, from a monotonic clock.
  */
 export class TokenBucket {
   readonly #perMs: number
@@ -21,7 +21,7 @@ export class TokenBucket {
     this.#filledAt = now
   }
 
-  /** Takes one token; false when there is none. */
+  /** Takes one token. Returns false if none is left. */
   take (now: number): boolean {
     this.#fill(now)
     if (this.#tokens < 1) return false
@@ -29,7 +29,7 @@ export class TokenBucket {
     return true
   }
 
-  /** Whether nothing has been taken that has not come back since. */
+  /** Returns true if every token taken has been refilled. */
   isFull (now: number): boolean {
     this.#fill(now)
     return this.#tokens === this.#burst

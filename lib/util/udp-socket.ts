@@ -2,37 +2,37 @@ import { createSocket, type Socket } from 'node:dgram'
 import { isIP } from 'node:net'
 
 /**
- * What the system shall keep until it is read, in bytes: with its default, a burst of WireGuard's overflows the
- * socket while the process does something else. Linux gives what net.core.rmem_max allows, others all or nothing.
+ * The size of the receive buffer in bytes. With the system's default, a burst of WireGuard datagrams overflows the socket while
+ * the process is busy. Linux caps the size at net.core.rmem_max. Other systems reject a size above their limit.
  */
 const RECEIVE_BUFFER_BYTES = 2 * 1024 * 1024
-/** What may wait in a socket, in bytes, when the network behind it is slower than the tunnel. */
+/** The maximum number of bytes that wait in a socket when the network is slower than the tunnel. */
 const SEND_QUEUE_BYTES = 4 * 1024 * 1024
 
-/** Why the system did not take a datagram: it is too large for the network there, too many wait already, anything else. */
+/** The reason a datagram was not sent: it is larger than the network allows, the send queue is full, or any other error. */
 export type UdpSendFault = 'udp-too-large' | 'udp-queue-full' | 'udp-error'
 
-/** A socket for one IP version, which sends to addresses only. */
+/** Creates a socket for one IP version. It sends to IP addresses only, not to host names. */
 export function createUdpSocket (version: 4 | 6): Socket {
   return createSocket({
     type: version === 6 ? 'udp6' : 'udp4',
-    // Then a sender's address is never an IPv4 one in IPv6 clothing.
+    // This keeps IPv4-mapped IPv6 addresses out of sender addresses.
     ipv6Only: version === 6,
-    // Node's own lookup would put each datagram off to the next tick.
+    // Node's own lookup would delay each datagram to the next tick.
     lookup: (address, _options, callback) => callback(null, address, isIP(address))
   })
 }
 
-/** Asks for room for bursts; the socket must be bound. */
+/** Enlarges the receive buffer for bursts. The socket must be bound. */
 export function askForReceiveBuffer (socket: Socket): void {
   try {
     socket.setRecvBufferSize(RECEIVE_BUFFER_BYTES)
   } catch {
-    // Above this system's limit: its default stays.
+    // The size is above this system's limit, so the default stays.
   }
 }
 
-/** Whether so much waits in the socket already that another datagram is to be dropped. */
+/** Returns true if the socket's send queue is over its limit, so that the next datagram must be dropped. */
 export function isSendQueueFull (socket: Socket): boolean {
   return socket.getSendQueueSize() > SEND_QUEUE_BYTES
 }

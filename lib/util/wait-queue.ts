@@ -1,32 +1,32 @@
-/** What a queue holds at most, of both. */
+/** The capacity of a queue. Both limits apply. */
 export interface WaitCapacity {
   readonly datagrams: number
   readonly bytes: number
 }
 
-/** Datagrams that came together, one behind the other in one piece of memory. */
+/** Datagrams that arrived together, contiguous in one buffer. */
 interface Run {
   bytes: Buffer
-  /** Where each of them ends. */
+  /** The end offset of each datagram. */
   ends: readonly number[]
-  /** The first one that is still here, and where it begins. */
+  /** The index of the first datagram still queued. `start` is its offset. */
   next: number
   start: number
-  /** By `performance.now()`. */
+  /** The time when they were added, from `performance.now()`. */
   since: number
 }
 
-/** What leaves the queue: whole datagrams of one run. */
+/** Whole datagrams of one run, taken from the queue. */
 export interface Taken {
   bytes: Buffer
   count: number
-  /** When they were added, by `performance.now()`. */
+  /** The time when they were added, from `performance.now()`. */
   since: number
 }
 
 /**
- * The datagrams that wait while a socket is blocked. WireGuard's handshake messages leave first. When the capacity is
- * exceeded the oldest data is dropped, and handshake messages only after that.
+ * A queue of datagrams that wait while a socket is blocked. WireGuard's handshake messages leave first. Above its capacity, the
+ * queue drops the oldest data, and handshake messages only when no data is left.
  */
 export class WaitQueue {
   readonly #handshakes: Run[] = []
@@ -43,16 +43,16 @@ export class WaitQueue {
     return this.#length
   }
 
-  /** Whether nothing but handshake messages waits. */
+  /** True if the queue is empty or holds only handshake messages. */
   get hasNoData (): boolean {
     return this.#data.length === 0
   }
 
   /**
-   * Takes datagrams in; the queue keeps the memory.
-   * @param ends where each datagram ends in `bytes`
-   * @param isHandshake whether they must not wait behind data
-   * @returns how many datagrams had to go for it, which may be some of these
+   * Adds datagrams. The queue keeps `bytes`, so the caller must not reuse it.
+   * @param ends the end offset of each datagram in `bytes`
+   * @param isHandshake true if the datagrams must not wait behind data
+   * @returns the number of datagrams dropped to make room, which may include new ones
    */
   add (bytes: Buffer, ends: readonly number[], isHandshake: boolean): number {
     const lane = isHandshake ? this.#handshakes : this.#data
@@ -67,7 +67,7 @@ export class WaitQueue {
     return dropped
   }
 
-  /** Gives the next datagrams to send: one, and more of its run as long as they are no more than `maxBytes` together. */
+  /** Takes the next datagram, and as many more of its run as fit into `maxBytes` together. Returns undefined if the queue is empty. */
   take (maxBytes: number): Taken | undefined {
     const lane = this.#handshakes.length > 0 ? this.#handshakes : this.#data
     const run = lane[0]
@@ -80,7 +80,7 @@ export class WaitQueue {
     return { bytes: bytes.subarray(start, ends[last]), count, since }
   }
 
-  /** Lets go of the first datagrams of a lane, all of one run. */
+  /** Removes the first datagrams of a lane. All of them belong to one run. */
   #advance (lane: Run[], count: number): void {
     const run = lane[0]!
     const before = run.start

@@ -1,6 +1,6 @@
 const FIRST_SIZE = 1024
 
-/** Bytes that wait, in one piece of memory: in the pieces they came in, single bytes would take a hundred times as much. */
+/** Waiting bytes in one buffer. Kept as separate chunks, single bytes would take a hundred times the memory. */
 export class WaitingBytes {
   #memory = Buffer.alloc(0)
   #length = 0
@@ -20,7 +20,7 @@ export class WaitingBytes {
     this.#length = length
   }
 
-  /** Gives all of it away. */
+  /** Returns all bytes and empties the buffer. */
   take (): Buffer {
     const bytes = this.#memory.subarray(0, this.#length)
     this.#memory = Buffer.alloc(0)
