@@ -4,32 +4,32 @@ import { endAndLinger } from '../tunnel/linger.ts'
 import { watchParsers } from '../internals/parser-upgrade.ts'
 
 /**
- * One arbiter for each http.Server decides who gets an upgrade. An EventEmitter cannot stop an event from reaching
- * the other listeners, so `emit` of that one server is wrapped for the event `upgrade` alone: an upgrade that
- * somebody claims goes there only, any other goes on as if the arbiter were not there.
+ * Each http.Server has one arbiter, which routes its upgrades. An EventEmitter listener cannot keep an event from the
+ * other listeners, so the arbiter wraps the server's `emit` for the event `upgrade` only. A claimed upgrade goes to its
+ * claimant alone; any other upgrade goes to the server's own listeners.
  */
 
-/** Takes upgrades of one server. */
+/** Handles some of a server's upgrades. */
 export interface Claimant {
-  /** Whether this upgrade is the claimant's. Must not throw. */
+  /** True if this upgrade belongs to the claimant. Must not throw. */
   claims: (request: IncomingMessage) => boolean
-  /** Takes a claimed upgrade over; `head` holds the bytes that came behind the request. */
+  /** Takes over a claimed upgrade. `head` holds the bytes received after the request. */
   upgrade: (request: IncomingMessage, socket: Duplex, head: Buffer) => void
 }
 
 interface UpgradableServer extends Server {
-  /** Since Node 22.21 and 24.9: asked before an upgrade is made of a request. */
+  /** Since Node 22.21 and 24.9: Node calls this before it treats a request as an upgrade. */
   shouldUpgradeCallback?: (request: IncomingMessage) => boolean
 }
 
-// Registered symbol: two copies of this package in one process share the arbiter of a server.
+// A registered symbol, so that two copies of this package in one process share a server's arbiter.
 const kArbiter = Symbol.for('fastify-spanza-relay.arbiter')
 
 interface ArbitratedServer extends UpgradableServer {
   [kArbiter]?: Arbiter
 }
 
-/** Node 20 makes upgrades only while there is a listener, every version destroys the socket when there is none. */
+/** Node 20 emits upgrades only while a listener exists. Every Node version destroys the socket if none does. */
 function keepsUpgradesOn (): void {}
 
 class Arbiter {
@@ -58,11 +58,11 @@ class Arbiter {
     const ownEmit = Object.hasOwn(server, 'emit') ? server.emit : undefined
 
     function emit (this: UpgradableServer, event: string, ...args: unknown[]): boolean {
-      // Looked up at each call: tracing libraries patch the prototype at any time.
+      // Look this up at each call: tracing libraries may patch the prototype at any time.
       const next = ownEmit ?? Object.getPrototypeOf(server).emit
       if (event !== 'upgrade') return next.call(this, event, ...args)
       if (arbiter.#take(args[0] as IncomingMessage, args[1] as Duplex, args[2] as Buffer)) return true
-      // @fastify/http-proxy answers what is nobody's only if its own listener is the only one.
+      // @fastify/http-proxy answers unclaimed upgrades only if its listener is the only one.
       server.off('upgrade', keepsUpgradesOn)
       try {
         return next.call(this, event, ...args)
@@ -82,14 +82,14 @@ class Arbiter {
     this.#serve(server)
   }
 
-  /** Makes `server` ask before it turns a request into an upgrade. */
+  /** Makes `server` consult the arbiter before it treats a request as an upgrade. */
   #serve (server: UpgradableServer): void {
     if (this.#served.has(server)) return
     this.#served.add(server)
     const original = server.shouldUpgradeCallback
     const shouldUpgrade = (request: IncomingMessage): boolean =>
       this.#claimantOf(request) !== undefined || (this.#othersListen() && (original?.call(server, request) ?? true))
-    // Set on every version: Node 22.21.0 calls it unasked on HTTP/2 servers.
+    // Set it on every version: Node 22.21.0 also calls it on HTTP/2 servers, without checking that it exists.
     server.shouldUpgradeCallback = shouldUpgrade
     const unwatch = original === undefined ? watchParsers(server, shouldUpgrade) : undefined
     this.#uninstall.push(() => {
@@ -108,8 +108,8 @@ class Arbiter {
       return true
     }
     if (this.#othersListen()) return false
-    // Only an upgrade that never went through `#serve` comes here: Fastify binds a second server for a localhost
-    // of two addresses and forwards its upgrades. From the next one on, that server asks, too.
+    // Only upgrades of a server that `#serve` has not seen get here. When localhost has two addresses, Fastify binds
+    // a second server and forwards its upgrades. From its next request on, that server consults the arbiter too.
     const origin = (request.socket as { server?: UpgradableServer } | undefined)?.server
     if (origin !== undefined) this.#serve(origin)
     serveWithoutUpgrade(this.#server, request, socket)
@@ -128,9 +128,9 @@ class Arbiter {
 }
 
 /**
- * Ends the connection of an upgrade that another listener has given a response to, once an answer other than 101 has been sent: nobody
- * reads the next request from it. Those of Fastify's answers that no hook sees (to a URL that no router can take) would leave it
- * open behind @fastify/websocket, and keep the server from closing.
+ * Ends the connection when another listener has answered its upgrade with a status other than 101: Node reads no further
+ * request from it. With @fastify/websocket, Fastify's answer to an unroutable URL runs no hook. Without this function,
+ * the connection would stay open and keep the server from closing.
  */
 function endAnswered (socket: Duplex): void {
   const response = (socket as { _httpMessage?: unknown })._httpMessage
@@ -140,7 +140,7 @@ function endAnswered (socket: Duplex): void {
   else response.once('finish', end)
 }
 
-/** Answers a request as if its Upgrade header were not there. Its body, if any, is beyond reach by now. */
+/** Answers a request as if it had no Upgrade header. A request with a body gets 400, because its body can no longer be read. */
 function serveWithoutUpgrade (server: Server, request: IncomingMessage, socket: Duplex): void {
   socket.on('error', () => socket.destroy())
   const response = new ServerResponse(request)
@@ -161,7 +161,7 @@ function serveWithoutUpgrade (server: Server, request: IncomingMessage, socket: 
 
 /**
  * Registers a claimant with the arbiter of `server`.
- * @returns takes the claim away; the last one leaves the server as it was found
+ * @returns a function that removes the claim; removing the last claim restores the server
  */
 export function claimUpgrades (server: Server, claimant: Claimant): () => void {
   const arbitrated = server as ArbitratedServer

@@ -7,7 +7,7 @@ import { printable } from '../util/printable.ts'
 import type { Tunnel } from '../tunnel/tunnel.ts'
 import type { OpenWebSocket, WebSocketSettings } from './websocket/websocket-servers.ts'
 
-/** What the handshakes of both versions of HTTP have in common. */
+/** The part of a handshake that HTTP/1.1 and HTTP/2 share. */
 
 const kHandshake = Symbol('fastify-spanza-relay.handshake')
 
@@ -19,58 +19,58 @@ interface HandshakeRequest {
   [kHandshake]?: Handshake
 }
 
-/** Seconds until a client may try again, sent with every 429 and 503. */
+/** `Retry-After` of every 429 and 503, in seconds. */
 const RETRY_AFTER = 5
-/** How long a client may take to read an answer of the relay's own, in milliseconds. Its handshake is over by then. */
+/** How long a client may take to read one of the relay's own answers, in milliseconds. Its handshake has already ended. */
 const ANSWER_MS = 1000
 
 /**
- * Headers that make no sense, or harm, in an answer behind which a tunnel begins: it has no content, and what was
- * agreed on is the relay's to say.
+ * Hook headers that are dropped from the answer that opens a tunnel. That answer has no content, and only the relay may
+ * announce what was negotiated.
  */
 const withheldHeader = /^(?:connection|upgrade|content-.*|transfer-encoding|trailer|keep-alive|te|proxy-connection|http2-settings|date|spanza-.*|sec-websocket-.*)$/i
 
-/** What became of a handshake that ended without a tunnel. */
+/** The result of a handshake that ended without a tunnel. */
 export interface Refusal {
-  /** The HTTP status that was sent; 499 where the client left before any. */
+  /** The HTTP status sent, or 499 if the client left before the relay sent one. */
   statusCode: number
-  /** The code of the error that was the reason, this package's or the app's; undefined where a hook replied without one. */
+  /** The code of the error behind the refusal, from this package or the app; undefined if a hook replied without an error. */
   code: string | undefined
-  /** That error in words. */
+  /** The message of that error. */
   message: string | undefined
-  /** What it is counted as: the code of an error of ours, else the status. The app's codes may be any number. */
+  /** The counter to increment: the code of this package's error, else the status. The app's codes are unbounded, so they are not counted. */
   counter: string
 }
 
-/** What a handshake is refused for: an error of ours, or whatever a hook of the app has thrown. */
+/** The reason for a refusal: an error of this package, or any value that an app hook has thrown. */
 export type Reason = { readonly code?: unknown, readonly message?: unknown }
 
-/** A tunnel that only has to be opened: one of the two is called. */
+/** A tunnel that is ready to open. The handshake calls either `open` or `giveUp`. */
 export interface Opening {
-  /** Throws what is to be answered instead. */
+  /** Opens the tunnel. If it throws, the client gets that error as the HTTP response. */
   open: () => void
-  /** Lets go of what was held for the tunnel. */
+  /** Releases what was reserved for the tunnel. */
   giveUp: () => void
 }
 
-/** Header fields as a reply of Fastify has them. */
+/** Header fields in the form that a Fastify reply keeps them. */
 export type ReplyHeaders = Record<string, string | number | string[] | undefined>
 
-/** What becomes of a WebSocket that is to be opened: it opens or it fails. */
+/** Callbacks for the opening of a WebSocket: it either opens or fails. */
 export interface WebSocketOutcome {
   onOpen: (opened: OpenWebSocket) => void
   onFailed: () => void
-  /** Told what the app's own WebSocket server has thrown after it took its time, whatever becomes of the WebSocket. */
+  /** Called with an error that the app's own WebSocket server throws asynchronously, whether or not the WebSocket opens. */
   onFault: (error: unknown) => void
 }
 
-/** A request for a tunnel between its arrival and its answer. */
+/** A tunnel request, from its arrival to its answer. */
 export abstract class Handshake {
   readonly request: RelayRequest
   abstract readonly httpVersion: HttpVersion
-  /** What the client asks for, as the list that `Upgrade` is. */
+  /** The protocols that the client asks for, as a list in the syntax of `Upgrade`. */
   abstract readonly asked: string | undefined
-  /** Whether a WebSocket of RFC 6455 is asked for wherever `asked` says `websocket`. */
+  /** True if `websocket` in `asked` means a WebSocket of RFC 6455. */
   abstract readonly asksForWebSocket: boolean
   protected response: HandshakeResponse | undefined
   #deadline: NodeJS.Timeout | undefined
@@ -80,37 +80,37 @@ export abstract class Handshake {
   #settle: ((refusal: Refusal | undefined) => void) | undefined
 
   /**
-   * @param onSettled called once: with undefined when the tunnel is open, else with the refusal
+   * @param onSettled called once, with undefined when the tunnel is open, else with the refusal
    */
   constructor (request: RelayRequest, onSettled: (refusal: Refusal | undefined) => void) {
     this.request = request
     this.#settle = onSettled
   }
 
-  /** The handshake that came with this raw request, if it is a claimed one. */
+  /** The handshake of this raw request; undefined if the request was not claimed. */
   static of (request: object): Handshake | undefined {
     return (request as HandshakeRequest)[kHandshake]
   }
 
-  /** Whether the handshake waits for its answer and the client is still there to get it. */
+  /** True while the handshake is unanswered and the client is still connected. */
   get isOpen (): boolean {
     return !this.isSettled && this.isWritable && this.response?.headersSent !== true
   }
 
   /**
-   * Sends the request through the app's router: hooks, prefixes, 404 and error handler work as for any route.
-   * @param timeout after so many milliseconds without an answer it is answered with FST_RELAY_HANDSHAKE_TIMEOUT
+   * Sends the request through the app's router. Hooks, prefixes, 404 and the error handler work as for any route.
+   * @param timeout milliseconds without an answer after which the client gets FST_RELAY_HANDSHAKE_TIMEOUT
    */
   dispatch (routing: (request: IncomingMessage, response: ServerResponse) => void, timeout: number): void {
     const response = this.respond()
     if (response === undefined) return this.waitForTurn(timeout)
     ;(this.request as HandshakeRequest)[kHandshake] = this
     this.#deadline = setTimeout(() => this.#answer(response, new errors.FST_RELAY_HANDSHAKE_TIMEOUT(timeout)), timeout)
-    // Fastify's type knows the request of one version only.
+    // Fastify's type covers the requests of one HTTP version only.
     routing(this.request as IncomingMessage, response as ServerResponse)
   }
 
-  /** Answers before any routing. */
+  /** Refuses the handshake without routing it. */
   refuse (error: FastifyError): void {
     const response = this.respond()
     if (response !== undefined) return this.#answer(response, error)
@@ -118,68 +118,68 @@ export abstract class Handshake {
     this.destroy()
   }
 
-  /** Notes why the handshake is being refused, for counters and log; the answer itself goes through the app's error handler. */
+  /** Records the reason for a refusal, for the counters and the log. The answer itself goes through the app's error handler. */
   note (reason: Reason | undefined): void {
     this.#reason = reason
   }
 
-  /** Notes that all is agreed on, and how to open the tunnel: that waits for the hooks that see the answer before it is sent. */
+  /** Stores how to open the tunnel once negotiation is complete. The tunnel opens after the hooks that see the answer before it is sent. */
   prepare (opening: Opening): void {
     this.#opening = opening
   }
 
-  /** What `prepare` has noted, once. The handshake's end gives up what has not been taken. */
+  /** Returns what `prepare` has stored, once. An opening that is not taken is given up when the handshake ends. */
   takeOpening (): Opening | undefined {
     const opening = this.#opening
     this.#opening = undefined
     return opening
   }
 
-  /** Takes the request for one that asks for no upgrade (RFC 9110, section 7.8): what answers it may take its time. */
+  /** Treats the request as one without an upgrade (RFC 9110, section 7.8). Its answer has no deadline. */
   ignore (): void {
     this.#isIgnored = true
     clearTimeout(this.#deadline)
     delete (this.request as HandshakeRequest)[kHandshake]
   }
 
-  /** Answers a handshake whose hooks still run; what they answer later is ignored. */
+  /** Answers a handshake while its hooks still run. Their later answer is ignored. */
   interrupt (error: FastifyError): void {
     if (this.response !== undefined) this.#answer(this.response, error)
     else this.refused(error.statusCode!, error)
   }
 
   /**
-   * Opens the tunnel: sends the answer in a write of its own, and gives the tunnel, early data included.
-   * @param protocol what was chosen of `asked`
-   * @param answerHeaders what the protocol says about it
-   * @param hookHeaders what the app's hooks have set; those that do not belong there are left out
+   * Opens the tunnel: sends the answer in a separate write and returns the tunnel, including early data.
+   * @param protocol the protocol chosen from `asked`
+   * @param answerHeaders the headers that the protocol adds to the answer
+   * @param hookHeaders the headers that the app's hooks have set; those that a tunnel's answer must not have are dropped
    */
   abstract accept (protocol: string, answerHeaders: Record<string, string>, hookHeaders: ReplyHeaders): Tunnel
 
   /**
-   * The same for a WebSocket, in the same turn of the event loop unless the app's own WebSocket server takes its time.
-   * Throws what that server throws before it does; then there is no outcome.
+   * Opens a WebSocket, in the same turn of the event loop unless the app's own WebSocket server is asynchronous.
+   * @throws any error that this server throws synchronously; then no callback of `outcome` is called
    */
   abstract acceptWebSocket (settings: WebSocketSettings, hookHeaders: ReplyHeaders, outcome: WebSocketOutcome): void
 
   protected abstract readonly isWritable: boolean
 
-  /** Makes what the answer is written with; undefined while an earlier request on the connection has no answer. */
+  /** Creates the response; returns undefined while an earlier request on the connection is unanswered. */
   protected abstract respond (): HandshakeResponse | undefined
 
-  /** Refuses the handshake when the earlier requests on its connection have their answers, or ends it after `timeout` milliseconds. */
+  /** Refuses the handshake once the earlier requests on its connection are answered. Ends it after `timeout` milliseconds. */
   protected waitForTurn (_timeout: number): void {}
 
   protected abstract writeHead (statusCode: number, headers: OutgoingHttpHeaders): void
 
-  /** Ends the tunnel-to-be at once. */
+  /** Destroys the handshake's stream at once. */
   protected abstract destroy (): void
 
   protected get isSettled (): boolean {
     return this.#settle === undefined
   }
 
-  /** The hooks' headers without what does not belong before a tunnel. */
+  /** Merges the hooks' headers into `own`, without those that a tunnel's answer must not have. */
   protected headersBesides (own: OutgoingHttpHeaders, hookHeaders: ReplyHeaders): OutgoingHttpHeaders {
     const headers = { ...own }
     for (const [name, value] of Object.entries(hookHeaders)) {
@@ -188,19 +188,19 @@ export abstract class Handshake {
     return headers
   }
 
-  /** The tunnel is open. */
+  /** Settles the handshake: the tunnel is open. */
   protected opened (): void {
     this.stopDeadline()
     this.#finish(undefined)
     delete (this.request as HandshakeRequest)[kHandshake]
   }
 
-  /** The whole of an answer other than a tunnel has been handed over. Whether the client takes it no longer counts. */
+  /** Settles the handshake as refused: the whole answer has been written. Whether the client reads it no longer matters. */
   protected answered (): void {
     this.refused(this.response!.statusCode, this.#reason)
   }
 
-  /** The client has the answer, or has left: nothing more is waited for. */
+  /** Stops the deadline: the client has the answer, or has left. */
   protected stopDeadline (): void {
     clearTimeout(this.#deadline)
   }
@@ -213,7 +213,7 @@ export abstract class Handshake {
     })
   }
 
-  /** The answer Fastify would give for this error, where Fastify cannot be asked. */
+  /** Sends the answer that Fastify would give for this error, for cases that bypass Fastify. */
   #answer (response: HandshakeResponse, error: FastifyError): void {
     if (response.headersSent) {
       this.refused(response.statusCode, error)
@@ -225,7 +225,7 @@ export abstract class Handshake {
     this.#deadline = setTimeout(() => this.destroy(), ANSWER_MS)
     const statusCode = error.statusCode!
     const body = JSON.stringify({ statusCode, code: error.code, error: STATUS_CODES[statusCode], message: error.message })
-    // What a hook has set on the raw response belongs to an answer of its own.
+    // Headers that a hook has set on the raw response were meant for the hook's own answer.
     for (const name of response.getHeaderNames()) response.removeHeader(name)
     this.writeHead(statusCode, {
       'content-type': 'application/json; charset=utf-8',
@@ -247,12 +247,12 @@ function shown (text: unknown): string | undefined {
   return typeof text === 'string' ? printable(text) : undefined
 }
 
-/** The header `Retry-After` where the status asks for one. */
+/** The header `Retry-After` for 429 and 503; empty for any other status. */
 export function retryAfter (statusCode: number): { 'retry-after'?: string } {
   return statusCode === 429 || statusCode === 503 ? { 'retry-after': String(RETRY_AFTER) } : {}
 }
 
-/** The names of the headers that cannot be put on the wire, because of CR, LF or another forbidden character. */
+/** The names of the headers that Node cannot send: CR, LF or another forbidden character, or a value of the wrong type. */
 export function findInvalidHeaders (headers: ReplyHeaders): string[] {
   return Object.entries(headers).filter(([name, value]) => {
     try {

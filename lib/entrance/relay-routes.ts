@@ -6,12 +6,12 @@ import createRouter from 'find-my-way'
 import { rewriteUrlOf } from '../internals/fastify-internals.ts'
 import type { RelayRequest } from './handshake.ts'
 
-/** Fastify's settings that decide which URLs a pattern matches. */
+/** The Fastify settings that affect which URLs a pattern matches. */
 const matchingOptions = [
   'caseSensitive', 'ignoreTrailingSlash', 'ignoreDuplicateSlashes', 'maxParamLength', 'allowUnsafeRegex', 'useSemicolonDelimiter'
 ]
 
-/** The constraints that Fastify knows by itself, and where the request says what they are about. */
+/** Fastify's built-in constraints, and how to read their values from a request. */
 const builtInConstraints: Record<string, (headers: IncomingHttpHeaders) => string | undefined> = {
   host: (headers) => headers.host ?? headers[':authority'] as string | undefined,
   version: (headers) => headers['accept-version'] as string | undefined
@@ -21,42 +21,42 @@ type Constraints = Record<string, unknown>
 type Router = ReturnType<typeof createRouter>
 
 interface Route {
-  /** Its full URL, prefix included. */
+  /** The full URL pattern, including the prefix. */
   pattern: string
   constraints: Constraints
   isRelay: boolean
-  /** Whether Fastify may have given it a second URL, with a slash at the end, without calling `onRoute` again. */
+  /** True if Fastify may have added a second URL with a trailing slash, without calling `onRoute` again. */
   mayHaveTwin: boolean
 }
 
 interface Entry {
   pattern: string
   isRelay: boolean
-  /** Whether the relay route has constraints that only Fastify itself can judge. */
+  /** True if the relay route has constraints that only Fastify can evaluate. */
   isUnsure: boolean
-  /** Whether no other pattern can match the same URL first. */
+  /** True if no other pattern can match the same URL first. */
   isStatic: boolean
 }
 
 /**
- * Tells whether a request leads to a relay route. Fastify's `findRoute` says that it leads to some route, with which
- * parameters, but not to which. So the app's routes, as far as they were added behind the plugin, are kept in a second router,
- * the one that Fastify uses, with Fastify's settings; where both find the same parameters, no other route comes first.
+ * Finds the relay route of a request. Fastify's `findRoute` returns the parameters of the matching route, but does not say
+ * which route matched. So this class mirrors the routes in a second find-my-way router with Fastify's settings. The mirror
+ * has every route added after the plugin. If both routers find the same parameters, no other route matches first.
  *
- * Constraints with a strategy of the app's own are not judged here: a relay route that has some claims every request for its
- * URL. Where Fastify then finds another route, that one answers the handshake.
+ * This class does not evaluate constraints with a custom strategy. A relay route with such a constraint claims every
+ * request for its URL. If Fastify then finds another route, that route answers the handshake.
  */
 export class RelayRoutes {
   readonly #fastify: FastifyInstance
   readonly #settings: Record<string, unknown>
   readonly #rewriteUrl: ((request: RelayRequest) => unknown) | undefined
   readonly #routes: Route[] = []
-  /** For each built-in constraint that a route has used: whether its strategy is the built-in one. */
+  /** For each constraint that a route uses: whether its strategy is built in. */
   readonly #isBuiltIn = new Map<string, boolean>()
-  /** Made when all routes are known. */
+  /** Built once all routes are known. */
   #router: Router | undefined
   #isEmpty = true
-  /** A request is asked about twice, before and after it has become an upgrade; its URL may have been changed meanwhile. */
+  /** Results by request. Each request is looked up twice, before and after it becomes an upgrade; its URL may change in between. */
   readonly #verdicts = new WeakMap<RelayRequest, { url: string, pattern: string | undefined }>()
 
   constructor (fastify: FastifyInstance) {
@@ -64,7 +64,7 @@ export class RelayRoutes {
     const settings: Record<string, unknown> = { ...fastify.initialConfig, ...fastify.initialConfig.routerOptions }
     this.#settings = Object.fromEntries(matchingOptions.map((name) => [name, settings[name]]))
     this.#rewriteUrl = rewriteUrlOf(fastify)
-    // Not at the first request: what cannot be added keeps the app from starting, and no request meets it.
+    // Build the router before the first request, so that an invalid route fails the app's start.
     fastify.addHook('onReady', (done) => {
       this.#router ??= this.#makeRouter()
       done()
@@ -72,14 +72,14 @@ export class RelayRoutes {
   }
 
   /**
-   * Adds a route for GET, as Fastify is about to do.
-   * @param pattern its full URL, prefix included
-   * @param mayHaveTwin whether its path within the prefix is empty, which `/` becomes
+   * Adds a GET route that Fastify is about to add.
+   * @param pattern the full URL pattern, including the prefix
+   * @param mayHaveTwin true if the path within the prefix is empty; Fastify turns `/` into an empty path
    */
   add (pattern: string, constraints: Constraints = {}, isRelay: boolean, mayHaveTwin = false): void {
     this.#routes.push({ pattern, constraints, isRelay, mayHaveTwin })
     for (const name of Object.keys(constraints)) {
-      // Fastify lets nobody replace a strategy that is in use, and of one that is not, this tells whether it was replaced.
+      // A strategy in use cannot be replaced. For one not yet in use, `hasConstraintStrategy` is true only if it was replaced.
       if (!this.#isBuiltIn.has(name)) {
         this.#isBuiltIn.set(name, Object.hasOwn(builtInConstraints, name) && !this.#fastify.hasConstraintStrategy(name))
       }
@@ -88,12 +88,12 @@ export class RelayRoutes {
     this.#router = undefined
   }
 
-  /** Whether it asks a relay route for a tunnel: with GET over HTTP/1.1, with CONNECT over HTTP/2. Never throws. */
+  /** True if the request asks a relay route for a tunnel, by GET over HTTP/1.1 or CONNECT over HTTP/2. Never throws. */
   has (request: RelayRequest): boolean {
     return this.patternOf(request) !== undefined
   }
 
-  /** The URL pattern of the relay route that it asks for a tunnel; undefined where it asks none. Never throws. */
+  /** The URL pattern of the relay route that the request asks for a tunnel; undefined if it asks none. Never throws. */
   patternOf (request: RelayRequest): string | undefined {
     const { method, url } = request
     const wanted = request instanceof Http2ServerRequest ? 'CONNECT' : 'GET'
@@ -119,7 +119,7 @@ export class RelayRoutes {
     return found !== null && isDeepStrictEqual({ ...found.params }, { ...own.params }) ? pattern : undefined
   }
 
-  /** The URL that Fastify will route, undefined where it will route none. Fastify calls the app's function once more. */
+  /** The URL that Fastify will route; undefined if `rewriteUrl` fails. Fastify calls the app's `rewriteUrl` again later. */
   #rewritten (request: RelayRequest, url: string): string | undefined {
     if (this.#rewriteUrl === undefined) return url
     try {
@@ -130,7 +130,7 @@ export class RelayRoutes {
     }
   }
 
-  /** Undefined where no route has a constraint that is judged here. */
+  /** The request's values of the built-in constraints; undefined if no route uses one. */
   #derive (headers: IncomingHttpHeaders): Record<string, string | undefined> | undefined {
     let derived: Record<string, string | undefined> | undefined
     for (const [name, isBuiltIn] of this.#isBuiltIn) {
@@ -141,11 +141,11 @@ export class RelayRoutes {
 
   #makeRouter (): Router {
     const router = createRouter(this.#settings)
-    // A route that is not a relay's and may or may not match is left out, so that a relay's behind it is found.
+    // Leave out other routes whose constraints cannot be evaluated, so that they do not hide a relay route.
     const judged = this.#withTwins().filter(({ constraints, isRelay }) => isRelay || this.#canJudge(constraints))
     for (const route of judged) this.#addTo(router, route)
     for (const { pattern } of judged.filter(({ constraints }) => !this.#canJudge(constraints))) {
-      // Of the routes with this pattern, Fastify may choose it before any other.
+      // Fastify may choose this relay route before any other route with the same pattern.
       for (const { constraints } of judged) {
         for (const entry of this.#entries(router, pattern, this.#judgeable(constraints))) entry.isRelay = entry.isUnsure = true
       }
@@ -165,7 +165,7 @@ export class RelayRoutes {
     const judged = this.#judgeable(constraints)
     for (const spelling of this.#spellings(pattern)) {
       const known = router.findRoute('GET', spelling, judged) as { store: Entry } | null
-      // They differ in what is not judged here, so one of them is an unsure relay route.
+      // The two routes differ only in custom constraints, so one of them is an unsure relay route.
       if (known !== null) known.store.isRelay ||= isRelay
       else router.on('GET', spelling, { constraints: judged }, () => {}, { pattern, isRelay, isUnsure: false, isStatic: !/[:*]/.test(spelling) } satisfies Entry)
     }
@@ -178,7 +178,7 @@ export class RelayRoutes {
     })
   }
 
-  /** The patterns that find-my-way makes of one when it is added, which it does not do when it is asked for one. */
+  /** The patterns that find-my-way derives when it adds a pattern. Its `findRoute` does not derive them. */
   #spellings (pattern: string): string[] {
     const { ignoreDuplicateSlashes, ignoreTrailingSlash } = this.#settings
     const optional = /(\/:[^/()]*?)\?(\/?)$/
