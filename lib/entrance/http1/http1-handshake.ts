@@ -11,30 +11,30 @@ import type { Tunnel } from '../../tunnel/tunnel.ts'
 import { Handshake, type Refusal, type ReplyHeaders, type WebSocketOutcome } from '../handshake.ts'
 import type { WebSocketSettings } from '../websocket/websocket-servers.ts'
 
-/** The entrance for HTTP/1.1 upgrades (RFC 9110, section 7.8): from a claimed request to a tunnel. */
+/** The handshake of an HTTP/1.1 upgrade (RFC 9110, section 7.8), from a claimed request to a tunnel. */
 
-/** An upgrade request between its arrival and its answer. */
+/** An upgrade request, from its arrival to its answer. */
 export class Http1Handshake extends Handshake {
   override readonly httpVersion = '1.1'
   declare readonly request: IncomingMessage
   protected declare response: ServerResponse | undefined
   readonly #socket: Socket
-  /** Whether it is up to a WebSocket server what becomes of it. */
+  /** True while a WebSocket server decides about the upgrade. */
   #isWithServer = false
-  /** Whether Node has told that the response has ended. */
+  /** True once the response has emitted `finish`. */
   #hasAnswered = false
 
   /**
-   * @param onSettled called once: with undefined after the 101, else with the refusal
+   * @param onSettled called once, with undefined after the 101, else with the refusal
    */
   constructor (request: IncomingMessage, socket: Socket, head: Buffer, onSettled: (refusal: Refusal | undefined) => void) {
     super(request, onSettled)
     this.#socket = socket
-    // Before anything is written: a RST that meets no listener would end the process.
+    // Add the listeners before any write: a RST without an `error` listener would end the process.
     socket.on('error', this.#onError)
     socket.on('close', this.#onClose)
     socket.on('end', this.#onEnd)
-    // Early data is delivered before the end of the stream, so a client that has sent some and ended has not left.
+    // Node delivers early data before the end of the stream, so a client that sends some and then ends has not left.
     if (head.length > 0) socket.unshift(head)
   }
 
@@ -42,14 +42,14 @@ export class Http1Handshake extends Handshake {
     return this.request.headers.upgrade
   }
 
-  /** Without a key, `Upgrade: websocket` is the HTTPUpgrade transport. */
+  /** `Upgrade: websocket` without a key means the HTTPUpgrade transport. */
   override get asksForWebSocket (): boolean {
     return this.request.headers['sec-websocket-key'] !== undefined
   }
 
   override accept (protocol: string, answerHeaders: Record<string, string>, hookHeaders: ReplyHeaders): Tunnel {
     const response = this.response!
-    // Those that hooks have set on the raw response are among `hookHeaders`.
+    // `hookHeaders` includes the headers that hooks have set on the raw response.
     for (const name of response.getHeaderNames()) response.removeHeader(name)
     response.sendDate = false
     response.writeHead(101, 'Switching Protocols', this.headersBesides({ Connection: 'Upgrade', Upgrade: protocol, ...answerHeaders }, hookHeaders))
@@ -62,7 +62,7 @@ export class Http1Handshake extends Handshake {
     const { request } = this
     const { server, protocol, maxInflated, answerHeaders } = settings
     const socket = this.#socket
-    // ws reads the request once more. What it would choose by itself has been chosen.
+    // ws negotiates again from the request, so leave it only the protocol already chosen.
     request.headers.upgrade = 'websocket'
     if (protocol === undefined) delete request.headers['sec-websocket-protocol']
     else request.headers['sec-websocket-protocol'] = protocol
@@ -75,12 +75,12 @@ export class Http1Handshake extends Handshake {
         socket.off('close', onFailed)
         this.#handOver()
         limitInflated(webSocket, maxInflated)
-        // It is the hub's to close: @fastify/websocket closes its own without a reason, and apps send to all of them.
+        // The hub closes this WebSocket. @fastify/websocket closes every client without a reason, and apps broadcast to all clients.
         server.clients?.delete(webSocket)
         onOpen({ webSocket, stream: socket, tunnel: socketTunnel(socket) })
       }, (error) => {
         onFault(error)
-        // What has been opened, or told otherwise, stays so.
+        // The fault does not change a handshake that is already settled.
         if (this.isSettled) return
         socket.off('close', onFailed)
         this.#isWithServer = false
@@ -101,7 +101,7 @@ export class Http1Handshake extends Handshake {
   protected override respond (): ServerResponse | undefined {
     const response = new HandshakeResponse(this.request, () => { if (!this.#socket.destroyed) this.answered() })
     response.shouldKeepAlive = false
-    // A hook that writes on behind an answer that was not its own must not end the process.
+    // A hook may write after the relay has answered. The resulting error must not end the process.
     response.on('error', () => {})
     try {
       response.assignSocket(this.#socket)
@@ -123,15 +123,15 @@ export class Http1Handshake extends Handshake {
     const pipelined = new errors.FST_RELAY_PIPELINED()
     const next = (): void => {
       if (socket.destroyed) return
-      // The earlier answer has ended the connection.
+      // The earlier answer ended the connection.
       if (!socket.writable) return this.refused(pipelined.statusCode!, pipelined)
       const earlier = answerOn(socket)
       if (earlier === undefined) return this.refuse(pipelined)
-      // Behind Node's own listener, which gives the socket to the next answer that waits for it.
+      // Runs after Node's own listener, which assigns the socket to the next waiting answer.
       earlier.once('finish', next)
     }
     socket.on('drain', () => {
-      // Node leaves this to the owner of an upgraded socket; without it, an earlier answer that is a stream would stop.
+      // Node does not forward `drain` on an upgraded socket. Without this, an earlier streamed answer would stall.
       const earlier = answerOn(socket)
       if (earlier !== this.response && earlier?.writableNeedDrain === true) earlier.emit('drain')
     })
@@ -147,7 +147,7 @@ export class Http1Handshake extends Handshake {
     this.#socket.destroy()
   }
 
-  /** The new owner adds its listeners in this same turn of the event loop. */
+  /** Releases the socket to its new owner, which adds its listeners in the same turn of the event loop. */
   #handOver (): void {
     const socket = this.#socket
     const response = this.response!
@@ -158,7 +158,7 @@ export class Http1Handshake extends Handshake {
     socket.off('end', this.#onEnd)
     socket.off('drain', this.#onDrain)
     response.off('finish', this.#onAnswered)
-    // The response ends with the tunnel, as over HTTP/2; Fastify then runs `onResponse`. Where nobody listens it is not kept for that.
+    // The response ends with the tunnel, as over HTTP/2, so that Fastify runs `onResponse`. Without listeners, do not retain the response.
     if (response.listenerCount('finish') + response.listenerCount('close') > 0) {
       response.statusCode = 101
       socket.once('close', () => {
@@ -166,7 +166,7 @@ export class Http1Handshake extends Handshake {
         response.emit('close')
       })
     }
-    // As those of an HTTP server are; an HTTPS server's would end with the other side.
+    // HTTP servers set this on their sockets. An HTTPS server's socket would end when the peer ends.
     socket.allowHalfOpen = true
     socket.setTimeout(0)
     prepareTcp(socket)
@@ -176,32 +176,32 @@ export class Http1Handshake extends Handshake {
     this.#socket.destroy()
   }
 
-  /** The client has ended its stream and nothing of it is left to deliver: it has left, as with any other request in Node. */
+  /** The client has ended its stream and all its data is delivered. As for any other request in Node, that means it has left. */
   readonly #onEnd = (): void => {
     this.#socket.destroy()
   }
 
-  /** Lets `request.signal` and `onRequestAbort` know when the client leaves while hooks run. */
+  /** Settles the handshake when the client leaves. Triggers `request.signal` and `onRequestAbort` while hooks still run. */
   readonly #onClose = (): void => {
     this.stopDeadline()
     this.request.destroy()
     if (!this.isSettled) {
-      // The app's own server may have refused by its options, which it does itself.
+      // The app's own WebSocket server may have refused the upgrade because of its options, and answered by itself.
       const wasRefused = this.#isWithServer && this.#socket.writableEnded
       if (wasRefused) this.#leave(400, new errors.FST_RELAY_WEBSOCKET_SERVER())
       else this.#leave(499, new errors.FST_RELAY_CLIENT_GONE())
     }
-    // Of an answer that was never sent whole, Node tells `close` only. Over HTTP/2 it tells both.
+    // Node emits only `close` for an incomplete answer. Over HTTP/2 it emits `finish` too.
     if (!this.#hasAnswered) this.response?.emit('finish')
   }
 
-  /** @param statusCode what the log says of it, in Fastify's own line as well */
+  /** @param statusCode the status for the log, including Fastify's own log line */
   #leave (statusCode: number, reason: FastifyError): void {
     if (this.response?.headersSent === false) this.response.statusCode = statusCode
     this.refused(statusCode, reason)
   }
 
-  /** As Node does for any other response: else a stream that a hook replies with would stop when the socket is full. */
+  /** Forwards `drain`, as Node does for other responses. Without it, a hook's streamed reply would stall on backpressure. */
   readonly #onDrain = (): void => {
     if (this.response?.writableNeedDrain === true) this.response.emit('drain')
   }
@@ -211,7 +211,7 @@ export class Http1Handshake extends Handshake {
     this.stopDeadline()
     const response = this.response!
     response.detachSocket(this.#socket)
-    // As Node does where it has made the response.
+    // Node does the same for responses that it creates.
     process.nextTick(() => response.emit('close'))
     this.#socket.off('end', this.#onEnd)
     this.#socket.off('drain', this.#onDrain)
@@ -219,7 +219,7 @@ export class Http1Handshake extends Handshake {
   }
 }
 
-/** Tells when the whole of the answer has been handed over, which `finish` does only when the system has taken it. */
+/** Reports when the whole answer has been written. `finish` comes only after the OS has taken it. */
 class HandshakeResponse extends ServerResponse {
   readonly #onEnded: () => void
 
@@ -235,14 +235,14 @@ class HandshakeResponse extends ServerResponse {
   }
 }
 
-/** The headers of an answer that ends the connection, and tells which protocols the client may ask for instead. */
+/** The headers of an answer that ends the connection and lists the protocols that the client may ask for instead. */
 export function offerUpgrade (tokens: readonly string[]): { connection: string, upgrade?: string } {
   if (tokens.length === 0) return { connection: 'close' }
-  // RFC 9110, section 7.8: who sends Upgrade also sends it as a connection option.
+  // RFC 9110, section 7.8: a sender of Upgrade must also send it as a connection option.
   return { connection: 'close, upgrade', upgrade: tokens.join(', ') }
 }
 
-/** As ws writes them. */
+/** Formats headers as ws expects them: one line per value. */
 function headerLines (headers: OutgoingHttpHeaders): string[] {
   return Object.entries(headers).flatMap(([name, value]) => [value].flat().map((line) => `${name}: ${line}`))
 }

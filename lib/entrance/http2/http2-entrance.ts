@@ -4,79 +4,79 @@ import type { Duplex } from 'node:stream'
 import { limitsStreams } from '../../internals/http2-server-settings.ts'
 import { prepareTcp } from '../../util/tcp-socket.ts'
 
-/** Takes the requests for tunnels of one server. */
+/** Handles the CONNECT requests of one server. */
 export interface Http2Claimant {
   claimsConnect: (request: Http2ServerRequest) => boolean
   connect: (request: Http2ServerRequest, response: Http2ServerResponse) => void
-  /** A CONNECT that is nobody's: it is answered as Fastify answers any request. */
+  /** Passes an unclaimed extended CONNECT to Fastify, which answers it like any other request. */
   serve: (request: Http2ServerRequest, response: Http2ServerResponse) => void
 }
 
 /**
- * What a client may send on one session before it hears that it was taken. A stream that is not read does not count: Node
- * gives that part back at once, so that one stream cannot starve the others.
+ * The receive window of one session, in bytes: what a client may send before the relay acknowledges it. Unread data of a
+ * paused stream does not count. Node returns that part at once, so that one stream cannot starve the others.
  */
 const SESSION_WINDOW = 16 * 1024 * 1024
 
 /**
- * What a session may have open beside tunnels where the app has not set `maxConcurrentStreams`: as many as RFC 9113, section 6.5.2,
- * recommends at least.
+ * How many streams a session may have open beside its tunnels, unless the app has set `maxConcurrentStreams`. The value is the
+ * minimum that RFC 9113, section 6.5.2, recommends.
  */
 const OTHER_STREAMS = 100
 const MAX_SETTING = 2 ** 32 - 1
 
 export interface SessionLimits {
-  /** After which Fastify closes a session on which nothing has happened, in milliseconds. */
+  /** Fastify closes an idle session after this many milliseconds. */
   sessionTimeout: number
-  /** A session that has tunnels is sent a PING this often, in milliseconds. */
+  /** Interval of the keepalive PINGs on a session with tunnels, in milliseconds. */
   keepaliveInterval: number
-  /** After so many milliseconds in which nothing came, such a session is cut. */
+  /** A session with tunnels is cut after this many milliseconds without received data. */
   keepaliveTimeout: number
-  /** How many tunnels one session may need. */
+  /** The most tunnels that one session may need. */
   maxClientPeers: number
 }
 
 interface Session {
-  /** Which the session lets nobody touch, and does not destroy while the client keeps its own side open. */
+  /** The raw socket. Node hides it behind the session, and does not destroy it while the client keeps its side open. */
   socket: Socket
   tunnels: number
-  /** Whether it has asked for a tunnel, so that what is still open when the app closes may be an answer of ours that nobody takes. */
+  /** True if the session has asked for a tunnel. When the app closes, its open streams may be relay answers that the client does not read. */
   hasAsked: boolean
   watch: NodeJS.Timeout | undefined
 }
 
-/** The sessions of one HTTP/2 server, and what is announced to them. */
+/** Tracks the sessions of one HTTP/2 server, and announces the server's settings to them. */
 export class Http2Entrance {
   readonly #server: Http2Server
   readonly #claimant: Http2Claimant
   readonly #limits: SessionLimits
   readonly #sessions = new Map<Http2Session, Session>()
-  /** Of which the session is about to be told. */
+  /** The socket of the session that Node is about to announce. */
   #latestSocket: Socket | undefined
 
   constructor (server: Http2Server, claimant: Http2Claimant, limits: SessionLimits) {
     this.#server = server
     this.#claimant = claimant
     this.#limits = limits
-    // Before Node's own listeners, which begin the session.
+    // Run before Node's own listeners, which create the session.
     server.prependListener('connection', this.#onConnection)
     server.prependListener('secureConnection', this.#onSecureConnection)
     server.on('session', this.#onSession)
     server.on('connect', this.#onConnect)
   }
 
-  /** Lets clients know that they may send `:protocol` (RFC 8441, section 3), and how many streams they may have. */
+  /** Tells clients that they may send `:protocol` (RFC 8441, section 3), and how many streams they may open. */
   announce (): void {
     const maxConcurrentStreams = Math.min(this.#limits.maxClientPeers + OTHER_STREAMS, MAX_SETTING)
     this.#server.updateSettings({ enableConnectProtocol: true, ...(limitsStreams(this.#server) ? {} : { maxConcurrentStreams }) })
   }
 
-  /** The socket of a stream's session; undefined if that is gone. */
+  /** The socket of a stream's session; undefined if the session has ended. */
   socketOf ({ session }: ServerHttp2Stream): Socket | undefined {
     return session === undefined ? undefined : this.#sessions.get(session)?.socket
   }
 
-  /** Notes that a stream is a tunnel: a session is not idle while it has one, however silent that is. */
+  /** Marks a stream as a tunnel. A session with a tunnel never counts as idle, even if the tunnel is silent. */
   hold (stream: ServerHttp2Stream): void {
     const { session } = stream
     const known = session && this.#sessions.get(session)
@@ -90,9 +90,9 @@ export class Http2Entrance {
   }
 
   /**
-   * Takes no new streams, and ends each session when it has none left. To be called when the tunnels are closed: GOAWAY would overtake
-   * the end of a stream.
-   * @param grace milliseconds after which the sessions that have asked for tunnels are cut
+   * Stops accepting streams, and ends each session after its last stream. Call this after the tunnels are closed: GOAWAY would
+   * overtake the end of a stream.
+   * @param grace milliseconds after which sessions that have asked for a tunnel are cut
    */
   close (grace: number): void {
     this.#server.off('connection', this.#onConnection).off('secureConnection', this.#onSecureConnection)
@@ -115,8 +115,8 @@ export class Http2Entrance {
   }
 
   /**
-   * Asks the other side for a sign of life by PING, and cuts the session when none comes: TCP does not tell of a client that has vanished,
-   * and Node 20 tells nobody that it has ended a session because of a connection error, and reads no more of it.
+   * Sends keepalive PINGs, and cuts the session if the peer stays silent. TCP does not report a client that has vanished. Node 20
+   * stops reading a session after a connection error, without any event.
    */
   #watch (session: Http2Session, socket: Socket): NodeJS.Timeout {
     const { keepaliveInterval, keepaliveTimeout } = this.#limits
@@ -132,13 +132,13 @@ export class Http2Entrance {
         session.destroy(new Error(`no sign of life for ${keepaliveTimeout} ms, no answer to PING`))
         socket.destroy()
       } else if (!session.destroyed) {
-        // The answer shows in what is read.
+        // `bytesRead` shows the answer.
         session.ping(() => {})
       }
     }, keepaliveInterval).unref()
   }
 
-  /** A client that keeps its side of a connection open whose session has ended is given the time of an idle session. */
+  /** Cuts a connection that the client keeps open after its session has ended, after `sessionTimeout` milliseconds. */
   #limitRest (socket: Socket): void {
     const { sessionTimeout } = this.#limits
     if (socket.destroyed || sessionTimeout === 0) return
@@ -146,7 +146,7 @@ export class Http2Entrance {
     socket.once('close', () => clearTimeout(timer))
   }
 
-  /** Before there is a session: it does not let anybody touch its socket. */
+  /** Prepares the socket before its session exists, because the session hides it. */
   readonly #onConnection = (socket: Socket): void => {
     prepareTcp(socket)
     this.#begin(socket)
@@ -155,7 +155,7 @@ export class Http2Entrance {
   readonly #onSecureConnection = (socket: Socket): void => this.#begin(socket)
 
   #begin (socket: Socket): void {
-    // Asked for now, Node keeps it; when the first request comes, a client that has reset the connection has no address any more.
+    // Node caches the address at the first read. Once the client has reset the connection, it is no longer available.
     keepAddress(socket.remoteAddress)
     this.#latestSocket = socket
   }
@@ -173,7 +173,7 @@ export class Http2Entrance {
 
   readonly #onConnect = (request: unknown, response: unknown): void => {
     const isOurs = this.#server.listenerCount('connect') === 1
-    // With `allowHTTP1`, a CONNECT of HTTP/1.1 comes here, too, with its socket.
+    // With `allowHTTP1`, Node also emits this for an HTTP/1.1 CONNECT, with its socket as second argument.
     if (!(response instanceof Http2ServerResponse)) {
       if (isOurs) (response as Duplex).destroy()
       return
@@ -189,7 +189,7 @@ export class Http2Entrance {
     }
     if (!isOurs) return
     if (isExtended) return this.#claimant.serve(claimed, response)
-    // It has no path (RFC 9113, section 8.5), and Fastify cannot route it.
+    // A plain CONNECT has no path (RFC 9113, section 8.5), so Fastify cannot route it.
     response.statusCode = 405
     response.setHeader('allow', 'GET')
     response.end()

@@ -8,9 +8,9 @@ import type { Tunnel } from '../../tunnel/tunnel.ts'
 import { Handshake, type Refusal, type ReplyHeaders, type WebSocketOutcome } from '../handshake.ts'
 import { agreeOnServersDeflate, webSocketOnHttp2, type WebSocketSettings } from '../websocket/websocket-servers.ts'
 
-/** The entrance for extended CONNECT over HTTP/2 (RFC 8441): from a claimed request to a tunnel, which is one stream. */
+/** The handshake of an extended CONNECT over HTTP/2 (RFC 8441), from a claimed request to a tunnel. Each tunnel is one stream. */
 
-/** A request with the pseudo-header `:protocol` between its arrival and its answer. */
+/** A request with the pseudo-header `:protocol`, from its arrival to its answer. */
 export class Http2Handshake extends Handshake {
   override readonly httpVersion = '2.0'
   declare readonly request: Http2ServerRequest
@@ -18,17 +18,17 @@ export class Http2Handshake extends Handshake {
   readonly #stream: ServerHttp2Stream
 
   /**
-   * @param onSettled called once: with undefined when the tunnel is open, else with the refusal
+   * @param onSettled called once, with undefined when the tunnel is open, else with the refusal
    */
   constructor (request: Http2ServerRequest, response: Http2ServerResponse, onSettled: (refusal: Refusal | undefined) => void) {
     super(request, onSettled)
     this.response = response
     this.#stream = request.stream
-    // Node passes the stream's errors on to the request; met by no listener, one would end the process.
+    // Node forwards the stream's errors to the request. Without a listener, such an error would end the process.
     for (const emitter of [this.#stream, request, response]) emitter.on('error', () => {})
     failOnReset(this.#stream)
-    // Of the response, Node says that it has finished also where the client has reset the stream, and not before the client has it.
-    // Before the response tells that it has ended.
+    // Do not rely on the response's `finish`: Node emits it late, and also when the client has reset the stream.
+    // Prepend the listener, so that it runs before the response reports its end.
     this.#stream.prependListener('close', this.#onClose)
     response.end = (...args: unknown[]) => {
       const isThere = !this.#stream.destroyed
@@ -42,7 +42,7 @@ export class Http2Handshake extends Handshake {
     return this.request.headers[':protocol'] as string | undefined
   }
 
-  /** Over HTTP/2 there is no key (RFC 8441, section 5). */
+  /** Always true: over HTTP/2, a WebSocket request has no key (RFC 8441, section 5). */
   override get asksForWebSocket (): boolean {
     return true
   }
@@ -54,7 +54,7 @@ export class Http2Handshake extends Handshake {
 
   #accept (answerHeaders: Record<string, string>, hookHeaders: ReplyHeaders): void {
     const headers = this.headersBesides(answerHeaders, hookHeaders)
-    // A hook may have given another, which would be that of `onResponse`.
+    // A hook may have set another status, which `onResponse` would then report.
     this.response.statusCode = 200
     this.#stream.respond({ ...lowerCased(headers), ':status': 200 }, { endStream: false })
     this.opened()
@@ -98,7 +98,7 @@ export class Http2Handshake extends Handshake {
   }
 }
 
-/** Names are lower-case in HTTP/2, and Node takes one that is given in two spellings for two. */
+/** HTTP/2 header names are lower-case. Node treats two spellings of one name as two headers. */
 function lowerCased (headers: OutgoingHttpHeaders): OutgoingHttpHeaders {
   return Object.fromEntries(Object.entries(headers).map(([name, value]) => [name.toLowerCase(), value]))
 }
