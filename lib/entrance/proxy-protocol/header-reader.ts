@@ -6,34 +6,34 @@ import type { FastifyBaseLogger } from 'fastify'
 import { carrierOf } from '../../internals/tls-carrier.ts'
 import { decodeProxyHeader, type Endpoint } from '../../util/proxy-header.ts'
 
-/** Why a connection was refused. */
+/** The reasons for refusing a connection. */
 const refusals = ['not-a-proxy', 'no-header', 'malformed', 'incomplete', 'timeout', 'unknown-client'] as const
 
 type ConnectionRefusal = typeof refusals[number]
 
-/** How many connections each server has refused. */
+/** Refused connections by server and reason. */
 const refusedBy = new WeakMap<object, Record<ConnectionRefusal, number>>()
 
-/** What connections have to begin with. */
+/** The validated options of `proxyProtocol`. */
 export interface Settings {
   isProxy: (server: HttpServer | HttpsServer, socket: Socket) => boolean
   required: boolean
   timeout: number
 }
 
-/** The connections that a server has refused so far, by reason, as a record that goes on counting; none for a server of another make. */
+/** A live record of a server's refused connections, by reason. It is empty for a server that `proxyProtocol` did not create. */
 export function refusedConnections (server: object): Readonly<Record<string, number>> {
   return refusedBy.get(server) ?? {}
 }
 
-/** Reads the headers of one server's connections. */
+/** Reads the PROXY headers of one server's connections. */
 export class HeaderReader {
   readonly #server: HttpServer | HttpsServer
   readonly #settings: Settings
   readonly #log: FastifyBaseLogger
-  /** Connections whose header is awaited: each with what gives it up. */
+  /** Connections whose header is still incomplete, each with a function that destroys it. */
   readonly #awaited = new Map<Socket, () => void>()
-  /** Whose connection it is, of those whose header told. */
+  /** The client endpoint that a connection's header named. */
   readonly #clients = new WeakMap<Socket, Endpoint>()
   readonly #refused = Object.fromEntries(refusals.map((refusal) => [refusal, 0])) as Record<ConnectionRefusal, number>
 
@@ -52,7 +52,7 @@ export class HeaderReader {
         return true
       }
       if (event === 'secureConnection' && !this.#identify(args[0] as TLSSocket)) return true
-      // Of a connection whose TLS handshake fails, the app sees this much.
+      // When a TLS handshake fails, the app still sees the client's address.
       if (event === 'tlsClientError') this.#identify(args[1] as TLSSocket)
       return this.#emit(event, ...args)
     }
@@ -67,7 +67,7 @@ export class HeaderReader {
     }
   }
 
-  /** To the listeners. Looked up at each call: tracing libraries patch the prototype at any time. */
+  /** Emits to the server's listeners. Look `emit` up at each call: tracing libraries may patch the prototype at any time. */
   #emit (event: string, ...args: unknown[]): boolean {
     return Object.getPrototypeOf(this.#server).emit.call(this.#server, event, ...args)
   }
@@ -100,7 +100,7 @@ export class HeaderReader {
       }
       this.#handOver(socket, received.subarray(decoded.length))
     }
-    // A connection that has said nothing, as some health checks make them, is not worth a line in the log.
+    // Do not log a connection that sent no data: some health checks open such connections.
     const onGone = (): void => {
       if (received.length > 0) return refuse('incomplete', 'ended within the PROXY header')
       settle()
@@ -122,19 +122,19 @@ export class HeaderReader {
     socket.on('data', onData).on('end', onGone).on('close', onGone).on('error', onError)
   }
 
-  /** Gives the connection to HTTP, or to TLS, as if `rest` were the first bytes of it. */
+  /** Passes the connection to HTTP or TLS, with `rest` as its first bytes. */
   #handOver (socket: Socket, rest: Buffer): void {
-    // Whatever comes must stay in the socket until its new owner listens.
+    // Keep incoming data in the socket until its new owner listens.
     socket.pause()
     if (rest.length > 0) socket.unshift(rest)
     this.#emit('connection', socket)
-    // HTTP reads by listening to `data`; TLS takes the bytes by itself.
+    // HTTP listens for `data`, so resume the socket. TLS reads the bytes by itself.
     if (socket.listenerCount('data') > 0) socket.resume()
   }
 
   /**
-   * Gives a TLS connection the address of the connection that it goes through.
-   * @returns false if that is not to be found, and the connection closed
+   * Gives a TLS connection the client address of its underlying connection.
+   * @returns false if the underlying connection is unknown; the TLS connection is then closed
    */
   #identify (secure: TLSSocket): boolean {
     const socket = carrierOf(secure)
@@ -158,7 +158,7 @@ export class HeaderReader {
   }
 }
 
-/** From here on, Node, Fastify and everybody else take it for a connection from there. */
+/** Overrides the socket's remote address and port. From now on, Node and Fastify report the given endpoint. */
 function setRemote (socket: Socket, { address, port }: Endpoint): void {
   const remote = { remoteAddress: address, remotePort: port, remoteFamily: isIP(address) === 4 ? 'IPv4' : 'IPv6' }
   for (const [name, value] of Object.entries(remote)) Object.defineProperty(socket, name, { value, configurable: true, enumerable: true })

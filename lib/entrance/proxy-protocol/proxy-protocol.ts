@@ -7,24 +7,27 @@ import { optionError } from '../../util/option-error.ts'
 import { HeaderReader, type Settings } from './header-reader.ts'
 
 /**
- * Accepts the PROXY protocol on the listener of an app. Node hands each connection to HTTP, or to TLS, by the event
- * `connection`, which may as well be emitted by anybody (so its documentation): here it is held back until the header
- * has been read. Everything else stays with the server that Fastify would have made by itself.
+ * Accepts the PROXY protocol on an app's listener. Node passes each connection to HTTP or TLS through the event
+ * `connection`, which users may emit themselves, as Node's documentation says. This module holds the event back until it
+ * has read the header. Otherwise, the server is the one that Fastify would create.
  */
 
 export interface ProxyProtocolOptions {
-  /** The proxies: addresses and CIDRs, and `unix:` for whoever may connect to a unix socket. Nobody else's header is read. */
+  /** The proxies: addresses, CIDRs, and `unix:` for any peer on a unix socket. Headers from other addresses are not read. */
   from: readonly string[]
   /**
-   * Default true: a connection without a header, and any that is not from `from`, is closed. With false they are
-   * served as they are; a client's own header is then believed if a proxy of `from` does not send one before it.
+   * Default true: connections without a header, or from an address outside `from`, are closed. With false they are
+   * served unchanged. A proxy in `from` must then always send a header: otherwise the relay trusts one that the client sends.
    */
   required?: boolean
-  /** How long the header, or with `required: false` the first bytes, may take, in milliseconds; default 5 s. */
+  /**
+   * How long the header may take, in milliseconds, from 1 to 2147483647; default 5000. With `required: false`, the limit also
+   * applies to the first bytes of a connection without a header.
+   */
   timeout?: number
 }
 
-/** Those of Fastify's options that make a server, as it gives them to a factory: defaults are filled in. */
+/** The server options that Fastify passes to a factory, with defaults filled in. */
 interface FactoryOptions {
   http2?: boolean
   http?: HttpServerOptions
@@ -36,15 +39,15 @@ interface FactoryOptions {
   logger: FastifyBaseLogger
 }
 
-/** For Fastify's option `serverFactory`, beside `https` or not. */
+/** A value for Fastify's option `serverFactory`, with or without the option `https`. */
 export type ProxyProtocolServerFactory =
   <RawServer extends HttpServer | HttpsServer = HttpServer>(handler: FastifyServerFactoryHandler<RawServer>, options: Record<string, unknown>) => RawServer
 
 const UNIX = 'unix:'
 
 /**
- * A server factory for Fastify whose servers read PROXY headers, so that `request.ip` is the client's address.
- * @throws FST_RELAY_OPTION
+ * Creates a server factory for Fastify. Its servers read PROXY headers, so that `request.ip` is the client's address.
+ * @throws FST_RELAY_OPTION if an option is invalid
  */
 export function proxyProtocol (options: ProxyProtocolOptions): ProxyProtocolServerFactory {
   const settings = readOptions(options)
@@ -84,7 +87,7 @@ function addProxy (proxies: BlockList, entry: unknown): void {
   proxies.addSubnet(address, length, type)
 }
 
-/** What Fastify does without a factory. */
+/** Creates the server that Fastify would create without a factory. */
 function createServer (handler: RequestListener, options: FactoryOptions): HttpServer | HttpsServer {
   if (options.http2 === true) throw optionError('http2', 'left out beside proxyProtocol, which makes HTTP/1.1 servers', true)
   const { http = {}, https } = options

@@ -6,45 +6,46 @@ import { agreeOnDeflate, MESSAGE_PIECES, webSocketOn, type Deflate, type WebSock
 import type { HttpVersion } from '../../util/http-version.ts'
 import type { Tunnel } from '../../tunnel/tunnel.ts'
 
-/** Opens WebSockets (RFC 6455) with ws, which reads what comes in. */
+/** Opens WebSockets (RFC 6455) with ws, which reads the incoming frames. */
 
-/** A WebSocket, and what it speaks on. */
+/** A WebSocket and its stream. */
 export interface OpenWebSocket {
   webSocket: WebSocket
   stream: Duplex
-  /** The same stream, for what the relay writes beside ws. */
+  /** The same stream, for data that the relay writes without ws. */
   tunnel: Tunnel
 }
 
-/** How to open one. */
+/** How to open a WebSocket. */
 export interface WebSocketSettings {
-  /** Opens those of HTTP/1.1; over HTTP/2, its options hold. */
+  /** Opens WebSockets over HTTP/1.1. Over HTTP/2, only its options apply. */
   server: WebSocketServer
-  /** The subprotocol that was chosen. */
+  /** The chosen subprotocol. */
   protocol: string | undefined
-  /** What a compressed message may grow to, in bytes, whatever the server's own limit is. */
+  /** The largest size of a decompressed message, in bytes. A lower limit of the server still applies. */
   maxInflated: number
-  /** What the answer says beside that. */
+  /** Further headers of the answer. */
   answerHeaders: Record<string, string>
 }
 
-/** What our own servers differ by. */
+/** The options in which the relay's own servers differ. */
 export interface OwnServerOptions {
   /** The largest message, in bytes. */
   maxPayload: number
-  /** Whether to agree on permessage-deflate (RFC 7692). */
+  /** Whether to accept permessage-deflate (RFC 7692). */
   perMessageDeflate: boolean
-  /** How long the other side's Close frame is waited for, in milliseconds. */
+  /** How long to wait for the peer's Close frame, in milliseconds. */
   closeTimeout: number
 }
 
-/** The WebSocket servers of one Fastify server: that of @fastify/websocket where the app has registered it, and our own. */
+/** The WebSocket servers of one Fastify server: the one of @fastify/websocket, if registered, and the relay's own. */
 export class WebSocketServers {
   readonly #own = new Map<string, WebSocketServer>()
 
   /**
-   * Asked for each handshake: the app may register @fastify/websocket after us. It does not speak HTTP/2.
-   * @param scope that of the route
+   * Looks up the server for a handshake. Call it for each one, because the app may register @fastify/websocket after the relay.
+   * @fastify/websocket does not support HTTP/2.
+   * @param scope the Fastify instance of the route
    */
   serverFor (scope: FastifyInstance, httpVersion: HttpVersion, options: OwnServerOptions): WebSocketServer {
     const { websocketServer } = scope as { websocketServer?: WebSocketServer }
@@ -62,18 +63,18 @@ export class WebSocketServers {
   }
 }
 
-/** Where ws keeps the options it was given, with its defaults; they can only be read from there. */
+/** The options of a server, with ws's defaults, as ws stores them in `server.options`. @types/ws lacks some of them. */
 interface ServerOptions extends OwnServerOptions {
   WebSocket: WebSocketClass
 }
 
-/** Makes a server's WebSocket of a stream of HTTP/2, whose handshake is done (RFC 8441, section 5). */
+/** Creates a server-side WebSocket on an HTTP/2 stream whose handshake is complete (RFC 8441, section 5). */
 export function webSocketOnHttp2 (stream: Duplex, { server, protocol }: WebSocketSettings, deflate: Deflate | undefined): WebSocket {
   const options = server.options as object as ServerOptions
   return webSocketOn(stream, options.WebSocket, options, { isServer: true, protocol, deflate })
 }
 
-/** Agrees on permessage-deflate where the server wants it. */
+/** Negotiates permessage-deflate, if the server's options enable it. */
 export function agreeOnServersDeflate ({ server }: WebSocketSettings, headers: IncomingHttpHeaders): ReturnType<typeof agreeOnDeflate> {
   const { perMessageDeflate, maxPayload } = server.options as object as ServerOptions
   const offers = headers['sec-websocket-extensions']
