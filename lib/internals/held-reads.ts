@@ -2,11 +2,10 @@ import type { Duplex } from 'node:stream'
 import { WaitingBytes } from '../util/waiting-bytes.ts'
 
 /**
- * A stream that is paused takes in some more: what has been read already, up to its `highWaterMark`, and over HTTP/2 whatever its
- * window allows. In the pieces it comes in, a single byte takes some hundred, or keeps the memory it was read into. Here it
- * waits in one piece instead.
+ * A paused stream still buffers data: up to its `highWaterMark`, and over HTTP/2 up to its window. In small chunks, one byte
+ * costs about a hundred bytes, or pins the memory it was read into. This class collects the data in one piece instead.
  *
- * All that reads for a stream hands it over by calling its `push`. Should a Node come that does not, a tunnel is merely paused.
+ * Every reader passes data to a stream through its `push`. If a future Node does not, the tunnel is only paused.
  */
 class HeldReads {
   readonly #push: Duplex['push']
@@ -20,14 +19,14 @@ class HeldReads {
         return this.#push(chunk)
       }
       this.#waiting.add(chunk)
-      // Asks for no more.
+      // False stops further reads.
       return false
     }
-    // Whoever lets it flow again. A stream to which nothing is pushed would never be read again.
+    // Push on any `resume`: a stream that gets no push is never read again.
     tunnel.on('resume', () => this.#pass())
   }
 
-  /** Makes what has waited the next that is read from the tunnel. */
+  /** Pushes the waiting data, so that the tunnel delivers it next. */
   #pass (): void {
     if (this.#waiting.length > 0) this.#push(this.#waiting.take())
   }
@@ -35,7 +34,7 @@ class HeldReads {
 
 const held = new WeakSet<Duplex>()
 
-/** Pauses a tunnel until it is resumed, and lets what still comes out of it wait in one piece of memory. */
+/** Pauses a tunnel until it is resumed. Data that still arrives waits in one piece of memory. */
 export function holdReads (tunnel: Duplex): void {
   tunnel.pause()
   if (held.has(tunnel)) return

@@ -2,12 +2,12 @@ import type { IncomingMessage, Server } from 'node:http'
 import type { Socket } from 'node:net'
 
 /**
- * For Node before 22.21 and 24.9, which cannot be asked whether a request shall become an upgrade: with one listener
- * for `upgrade`, every request that carries the header becomes one, and a POST that merely offers HTTP/2 loses its
- * body. Here each connection's parser is made to forget the header of a request that nobody wants.
+ * For Node before 22.21 and 24.9, which has no `shouldUpgradeCallback`. With one `upgrade` listener, every request with an
+ * Upgrade header becomes an upgrade, and a POST that merely offers HTTP/2 loses its body. This module makes each
+ * connection's parser ignore the Upgrade header of unclaimed requests.
  *
- * `socket.parser.onIncoming` is no public API. It is the same in all of Node 20; where it is not found, nothing is
- * changed, and such a request gets the answer of `serveWithoutUpgrade`.
+ * `socket.parser.onIncoming` is not a public API. It is the same in all of Node 20. If it is missing, nothing changes, and
+ * `serveWithoutUpgrade` answers such requests.
  */
 
 type OnIncoming = (request: IncomingMessage & { upgrade?: boolean }, shouldKeepAlive: boolean) => unknown
@@ -17,8 +17,8 @@ interface ParsedSocket extends Socket {
 }
 
 /**
- * @param shouldUpgrade tells for each request with an Upgrade header whether it becomes an upgrade
- * @returns stops watching new connections
+ * @param shouldUpgrade called for each request with an Upgrade header; true if it becomes an upgrade
+ * @returns a function that stops watching new connections
  */
 export function watchParsers (server: Server, shouldUpgrade: (request: IncomingMessage) => boolean): () => void {
   const watch = (socket: ParsedSocket): void => {
@@ -30,7 +30,7 @@ export function watchParsers (server: Server, shouldUpgrade: (request: IncomingM
       return onIncoming(request, shouldKeepAlive)
     }
   }
-  // On a TLS server `connection` brings the encrypted socket, which has no parser.
+  // On a TLS server, `connection` passes the encrypted socket, which has no parser.
   server.on('connection', watch)
   server.on('secureConnection', watch)
   return () => {

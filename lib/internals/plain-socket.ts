@@ -1,14 +1,14 @@
 import { Socket } from 'node:net'
 
 /**
- * What Node offers no public way to for sockets that a server has accepted: to read them into memory that is used again
- * (`onread` of `net.connect` is for clients), and to tell a reset from an end. Node's own reads take 64 KiB anew each time,
- * which costs more than all that a relay does with the bytes.
+ * Uses Node internals on sockets that a server has accepted: reads into a reused buffer, and tells a reset from an end.
+ * The public `onread` of `net.connect` is for clients only. Node's own reads allocate 64 KiB each time, which costs more than
+ * all the work of the relay on these bytes.
  *
- * `SPANZA_NODE_INTERNALS=off` in the environment does without, and so does a Node in which it is not found as expected.
+ * The environment variable `SPANZA_NODE_INTERNALS=off` disables this. It is also off if Node's internals differ.
  */
 
-/** The part of a socket that is not public. */
+/** The private part of a socket. */
 interface Internals {
   _handle: Handle | null
   [key: symbol]: unknown
@@ -16,11 +16,11 @@ interface Internals {
 
 interface Handle {
   useUserBuffer: (buffer: Buffer) => void
-  /** Of TCP only; returns an error's number, or 0. */
+  /** TCP only. Returns an error number, or 0. */
   getpeername?: (result: object) => number
-  /** Bytes that the system has not taken yet. */
+  /** Bytes that the OS has not taken yet. */
   writeQueueSize?: number
-  /** Of TLS: the connection it is spoken on. */
+  /** TLS only: the handle of the underlying connection. */
   _parent?: Handle
 }
 
@@ -28,13 +28,13 @@ const { write } = Socket.prototype
 const symbols = Object.getOwnPropertySymbols(new Socket())
 const [kBuffer, kCallback] = ['kBuffer', 'kBufferCb'].map((name) => symbols.find(({ description }) => description === name))
 
-// Windows is given the memory before there is something to read, and so could not share it among sockets.
+// On Windows, libuv passes the buffer to the OS before data arrives, so sockets cannot share it.
 const isPossible = kBuffer !== undefined && kCallback !== undefined &&
   process.platform !== 'win32' && process.env.SPANZA_NODE_INTERNALS !== 'off'
 
 /**
- * Whether the stream is a plain socket of the system's: it can be read into memory of ours, and whatever it holds of what
- * is written to it, `writableLength` says, unless somebody has put something of their own before that.
+ * True for an unwrapped OS socket: `readInto` works on it, and `writableLength` covers everything still unsent. False if its
+ * `write` has been replaced.
  */
 export function isPlain (stream: object): stream is Socket {
   if (!isPossible || !(stream instanceof Socket) || stream.write !== write) return false
@@ -43,8 +43,8 @@ export function isPlain (stream: object): stream is Socket {
 }
 
 /**
- * From now on `socket`, a plain one, is read into `buffer`, and `onRead` is given the number of bytes instead of `data` being
- * emitted; the end, errors, `pause` and `resume` are as before.
+ * Reads a plain `socket` into `buffer` from now on. Instead of `data` events, `onRead` gets the number of bytes read.
+ * The end, errors, `pause` and `resume` work as before.
  */
 export function readInto (socket: Socket, buffer: Buffer, onRead: (this: Socket, length: number) => void): void {
   const internals = socket as object as Internals
@@ -53,15 +53,15 @@ export function readInto (socket: Socket, buffer: Buffer, onRead: (this: Socket,
   internals._handle!.useUserBuffer(buffer)
 }
 
-/** Whether it is so already. */
+/** True if `socket` is already read into `buffer`. */
 export function isReadInto (socket: Socket, buffer: Buffer): boolean {
   return (socket as object as Internals)[kBuffer!] === buffer
 }
 
 /**
- * Whether what has just come as the end of the stream was a reset: libuv before 1.52 (Node 20 and 22) takes one behind
- * unread bytes for an end. The system knows no other side of a connection then. Nor does it when both sides have ended,
- * so that this can be told only while this side has not.
+ * True if the stream's `end` was a reset. libuv before 1.52 (Node 20 and 22) reports a reset after unread bytes as an end.
+ * After a reset, the OS has no peer address for the connection. The same holds once both sides have ended, so this returns
+ * false after this side has ended.
  */
 export function wasReset (stream: object): boolean {
   if (!isPlain(stream) || stream.writableEnded) return false
@@ -70,8 +70,8 @@ export function wasReset (stream: object): boolean {
 }
 
 /**
- * How many bytes of what was written wait for the system, the part of a write that it has taken left out: of a socket, and of
- * the connection below TLS. 0 where that cannot be told.
+ * The written bytes that the OS has not taken yet, without the part of a write that it has taken. For TLS, this counts the
+ * underlying connection. Returns 0 if the number is unknown.
  */
 export function writeQueueSize (stream: object): number {
   if (!isPossible || !(stream instanceof Socket)) return 0

@@ -5,34 +5,34 @@ import type { FastifyRequest } from 'fastify'
 type RawRequest = IncomingMessage | Http2ServerRequest
 
 /**
- * Tells the client's address before Fastify has made its request object, so that limits can be tested before any hook.
- * `trustProxy` is in no public place but the getter `ip` of those objects, which needs nothing but their property `raw`.
+ * Finds the client's address before Fastify creates its request object, so that limits apply before any hook.
+ * Fastify exposes the effect of `trustProxy` only in the getter `request.ip`, which needs no property but `raw`.
  */
 export class RequestAddress {
-  /** What Fastify's requests inherit from; the first one shows it. */
+  /** The prototype of Fastify's requests, taken from the first request. */
   #prototype: object | undefined
   #isLearned = false
 
-  /** Learns from a request of Fastify. */
+  /** Takes the prototype from the first Fastify request. Further calls do nothing. */
   learn (request: FastifyRequest): void {
     if (this.#isLearned) return
     this.#isLearned = true
     const prototype = Object.getPrototypeOf(request)
-    // Where it is not as expected, limits are tested in a hook.
+    // If the getter does not work as expected, the limits are checked in a hook.
     if (read(prototype, request.raw as RawRequest) === request.ip) this.#prototype = prototype
   }
 
-  /** A hook has changed what proxies say: what can be told before it is not to be believed. */
+  /** Drops the prototype. Call it if a hook changes the proxy headers, because addresses read before the hook are then wrong. */
   forget (): void {
     this.#prototype = undefined
   }
 
-  /** Whether `of` can be called. */
+  /** True if `of` may be called. */
   get isKnown (): boolean {
     return this.#prototype !== undefined
   }
 
-  /** What `request.ip` will be. */
+  /** The later value of `request.ip`; undefined if the app's `trustProxy` function throws. */
   of (request: RawRequest): string | undefined {
     return read(this.#prototype!, request)
   }
@@ -42,7 +42,7 @@ function read (prototype: object, raw: RawRequest): string | undefined {
   try {
     return (Object.create(prototype, { raw: { value: raw } }) as FastifyRequest).ip
   } catch {
-    // The function that the app has given as `trustProxy` may throw.
+    // The app's `trustProxy` function may throw.
     return undefined
   }
 }

@@ -4,16 +4,16 @@ import { WebSocket, type WebSocketServer } from 'ws'
 import { BINARY_FRAME } from '../framing/websocket-frames.ts'
 
 /**
- * What the documentation of ws does not promise: to make a WebSocket of a stream whose handshake was made elsewhere, to read
- * frames without a WebSocket, and to agree on permessage-deflate. It is written for ws 8.23.
+ * Uses undocumented parts of ws 8.23: creates a WebSocket on a stream after another handshake, reads frames without a
+ * WebSocket, and negotiates permessage-deflate.
  *
- * `canOpenOnStreams` is false where the installed ws differs. The relay then takes WebSockets over HTTP/1.1 only, and the client
- * opens none.
+ * `canOpenOnStreams` is false if the installed ws differs. The relay then accepts WebSockets over HTTP/1.1 only, and the
+ * client opens none.
  */
 
-/** permessage-deflate (RFC 7692) of one WebSocket; @types/ws lacks it. */
+/** The permessage-deflate (RFC 7692) state of one WebSocket. @types/ws lacks it. */
 export interface Deflate {
-  /** A message that inflates to more bytes than this closes the WebSocket with 1009; 0: no limit. */
+  /** A message that inflates to more bytes than this closes the WebSocket with 1009. 0 means no limit. */
   _maxPayload: number
   params: object
   accept: (offers: object[]) => void
@@ -25,19 +25,22 @@ interface WsExports {
   PerMessageDeflate: new (options: object) => Deflate
 }
 
-/** `Receiver` reads frames, `extension` the header Sec-WebSocket-Extensions; @types/ws lacks all three. */
+/** `Receiver` parses frames, `extension` parses the header Sec-WebSocket-Extensions. @types/ws lacks all three. */
 const { Receiver, extension, PerMessageDeflate } = ws as unknown as WsExports
 const DEFLATE_NAME = 'permessage-deflate'
 
-/** Reads the frames of one side; emits `message`, `ping`, `pong` and `conclude`. */
+/**
+ * Reads the frames of one side. Emits `message`, `ping`, `pong` and `conclude`.
+ * @param options `maxPayload`: the largest message, in bytes
+ */
 export function frameReceiver (options: { maxPayload: number }): Writable {
   return new Receiver({ ...MESSAGE_PIECES, ...options })
 }
 
-/** The limits of what one message may consist of: ws holds a piece of memory for each. */
+/** The most chunks and fragments of one message. ws holds a piece of memory for each. */
 export const MESSAGE_PIECES = { maxBufferedChunks: 4096, maxFragments: 1024 }
 
-/** The class that ws, or a server's option `WebSocket`, makes WebSockets of. */
+/** The WebSocket class of ws, or of a server's option `WebSocket`. */
 export type WebSocketClass = new (address: null, protocols: undefined, options: object) => WebSocket
 
 interface WebSocketInternals {
@@ -47,7 +50,7 @@ interface WebSocketInternals {
   setSocket: (stream: Duplex, head: Buffer, options: object) => void
 }
 
-/** What the handshake has settled. */
+/** The result of the handshake. */
 export interface StreamSettings {
   isServer: boolean
   protocol?: string | undefined
@@ -55,8 +58,8 @@ export interface StreamSettings {
 }
 
 /**
- * Makes a WebSocket of a stream whose handshake is done.
- * @param options those of `WebSocketServer` that concern a WebSocket
+ * Creates a WebSocket on a stream whose handshake is complete.
+ * @param options the options of `WebSocketServer` that apply to a WebSocket
  */
 export function webSocketOn (stream: Duplex, WebSocketClass: WebSocketClass, options: object, { isServer, protocol, deflate }: StreamSettings): WebSocket {
   const webSocket = new WebSocketClass(null, undefined, options)
@@ -69,8 +72,8 @@ export function webSocketOn (stream: Duplex, WebSocketClass: WebSocketClass, opt
 }
 
 /**
- * Limits what compressed messages of a WebSocket may inflate to, where it has agreed on permessage-deflate. It may come from
- * another copy of ws: where that differs, the limit of its server holds alone.
+ * Limits the inflated size of messages on a WebSocket with permessage-deflate, in bytes. The WebSocket may come from another
+ * copy of ws. If that copy's internals differ, only its server's limit applies.
  */
 export function limitInflated (webSocket: WebSocket, bytes: number): void {
   const deflate = (webSocket as unknown as Partial<WebSocketInternals>)._extensions?.[DEFLATE_NAME]
@@ -78,10 +81,10 @@ export function limitInflated (webSocket: WebSocket, bytes: number): void {
 }
 
 /**
- * Agrees on permessage-deflate.
- * @param maxPayload what a message may inflate to, in bytes
+ * Negotiates permessage-deflate.
+ * @param maxPayload the largest inflated size of a message, in bytes
  * @param offers the client's Sec-WebSocket-Extensions
- * @returns what compresses, and the header of the answer; undefined where no offer can be accepted
+ * @returns the compressor and the header of the answer; undefined if no offer is acceptable
  */
 export function agreeOnDeflate (maxPayload: number, offers: string): { deflate: Deflate, header: string } | undefined {
   try {
@@ -91,26 +94,27 @@ export function agreeOnDeflate (maxPayload: number, offers: string): { deflate: 
     deflate.accept(offered)
     return { deflate, header: extension.format({ [DEFLATE_NAME]: [deflate.params] }) }
   } catch {
-    // None of the offers can be accepted: the messages stay as they are.
+    // No offer is acceptable, so messages stay uncompressed.
   }
 }
 
-/** `handleUpgrade` of ws calls this, beside the callback that it is given. */
+/** `handleUpgrade` of ws calls `completeUpgrade`, which calls the callback. */
 interface Upgrading extends WebSocketServer {
   completeUpgrade: (...args: unknown[]) => void
 }
 
 /**
- * Lets `server` open a WebSocket. The app's own functions may take their time (`verifyClient` with two parameters), and may throw. What
- * they throw at once is thrown here. What they throw later would end the process, and goes to `onFault`.
+ * Lets `server` open a WebSocket. The app's functions may be asynchronous (`verifyClient` with two parameters), and may throw.
+ * An error that they throw later would end the process, so it goes to `onFault`.
  * @param lines headers for the 101
+ * @throws any error that they throw synchronously
  */
 export function openWebSocket (
   server: WebSocketServer, request: Parameters<WebSocketServer['handleUpgrade']>[0], socket: Duplex, lines: readonly string[],
   onOpen: (webSocket: WebSocket) => void, onFault: (error: unknown) => void
 ): void {
   let isLater = false
-  // The server as this one request sees it: a listener for each request would stay as long as the app takes.
+  // Wrap the server for this request. A listener for each request would remain until the app has decided.
   const own = Object.create(server) as Upgrading
   own.emit = (name: string, ...args: unknown[]) => {
     if (name === 'headers') (args[0] as string[]).push(...lines)
@@ -128,7 +132,7 @@ export function openWebSocket (
   isLater = true
 }
 
-/** Whether the installed ws is as this file expects it. */
+/** True if the installed ws works as this file expects. */
 export const canOpenOnStreams = isAsExpected()
 
 function isAsExpected (): boolean {
