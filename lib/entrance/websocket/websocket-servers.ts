@@ -63,7 +63,7 @@ export class WebSocketServers {
   }
 }
 
-/** The options of a server, with ws's defaults, as ws stores them in `server.options`. @types/ws lacks some of them. */
+/** The options of a server, with ws's defaults, as ws stores them. They can be read only from `server.options`. */
 interface ServerOptions extends OwnServerOptions {
   WebSocket: WebSocketClass
 }
