@@ -1,7 +1,7 @@
 import { captureRejectionSymbol, EventEmitter } from 'node:events'
 import type { Hub, HubLog } from '../hub/hub.ts'
 import type { ChannelInfo, PeerInfo, PeerSelector } from '../hub/hub-info.ts'
-import { LogLimit } from '../util/log-limit.ts'
+import { LogLimit } from './log-limit.ts'
 import { publish } from './diagnostics.ts'
 import type { HandshakeCounters } from './handshake-counters.ts'
 import type { HubEvents, HubStats, RelayHub } from './relay-hub.ts'

@@ -1,4 +1,4 @@
-import { TokenBucket } from './token-bucket.ts'
+import { TokenBucket } from '../util/token-bucket.ts'
 
 const PER_SECOND = 1 / 60
 const BURST = 5
