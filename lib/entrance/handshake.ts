@@ -1,7 +1,8 @@
 import { STATUS_CODES, validateHeaderName, validateHeaderValue, type IncomingMessage, type OutgoingHttpHeaders, type ServerResponse } from 'node:http'
-import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2'
+import type { Http2ServerResponse } from 'node:http2'
 import type { FastifyError } from 'fastify'
 import { errors, isRelayError } from '../errors.ts'
+import type { RawRequest } from '../internals/fastify-internals.ts'
 import type { HttpVersion } from '../util/http-version.ts'
 import { printable } from '../util/printable.ts'
 import type { Tunnel } from '../tunnel/tunnel.ts'
@@ -11,7 +12,7 @@ import type { OpenWebSocket, WebSocketSettings } from './websocket/websocket-ser
 
 const kHandshake = Symbol('fastify-spanza-relay.handshake')
 
-export type RelayRequest = IncomingMessage | Http2ServerRequest
+export type RelayRequest = RawRequest
 
 type HandshakeResponse = ServerResponse | Http2ServerResponse
 

@@ -1,4 +1,4 @@
-import { createHistogram, type HistogramData } from './histogram.ts'
+import { createHistogram, SECONDS, type HistogramData } from './histogram.ts'
 
 /** Why a datagram was dropped. */
 export const dropReasons = [
@@ -40,7 +40,6 @@ export interface Counters {
 
 /** A queue holds at most 512 datagrams, for at most `writeTimeout`. */
 const DEPTHS = [0, 1, 3, 7, 15, 31, 63, 127, 255, 511]
-const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30]
 
 export function createCounters (): Counters {
   return {

@@ -7,6 +7,9 @@ export interface HistogramData {
   sum: number
 }
 
+/** Bounds for durations, in seconds: 1 ms to 30 s. */
+export const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30]
+
 export function createHistogram (bounds: readonly number[]): HistogramData {
   return { bounds, counts: new Array<number>(bounds.length + 1).fill(0), sum: 0 }
 }

@@ -7,7 +7,8 @@ import type { FastifyInstance } from 'fastify'
  * If Fastify renames a symbol, these functions return undefined, and the caller must do without.
  */
 
-type RawRequest = IncomingMessage | Http2ServerRequest
+/** A request as Node makes it. */
+export type RawRequest = IncomingMessage | Http2ServerRequest
 
 interface Options {
   rewriteUrl?: (this: object, request: RawRequest) => unknown

@@ -1,8 +1,5 @@
-import type { IncomingMessage } from 'node:http'
-import type { Http2ServerRequest } from 'node:http2'
 import type { FastifyRequest } from 'fastify'
-
-type RawRequest = IncomingMessage | Http2ServerRequest
+import type { RawRequest } from './fastify-internals.ts'
 
 /**
  * Finds the client's address before Fastify creates its request object, so that limits apply before any hook.

@@ -1,4 +1,4 @@
-import { createHistogram, type HistogramData } from '../hub/histogram.ts'
+import { createHistogram, SECONDS, type HistogramData } from '../hub/histogram.ts'
 
 /** Counts the handshakes of a server since it started. */
 export interface HandshakeCounters {
@@ -7,8 +7,6 @@ export interface HandshakeCounters {
   /** Refused handshakes, by the relay's error code. A refusal by a hook of the app counts by its status. */
   refused: Record<string, number>
 }
-
-const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30]
 
 export function createHandshakeCounters (): HandshakeCounters {
   return { handshakeSeconds: createHistogram(SECONDS), refused: {} }

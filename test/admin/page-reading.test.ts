@@ -2,6 +2,7 @@ import type { FastifyInstance } from 'fastify'
 import t from 'tap'
 import { wg } from '../../lib/framing/wg.ts'
 import { relayServerOf } from '../../lib/plugin.ts'
+import { admitted } from '../helpers/admitted.ts'
 import { skip } from '../helpers/chromium.ts'
 import { FakeTunnel } from '../helpers/fake-tunnel.ts'
 import { askForUpgrade } from '../helpers/relay-app.ts'
@@ -12,19 +13,13 @@ import { faults, openPage, rowOf } from './admin-page.ts'
 /** Attaches so many peers, in channels of 50, without a network between. */
 function attachMany (app: FastifyInstance, count: number): void {
   for (let i = 0; i < count; i++) {
-    relayServerOf(app)!.hub.attach({
+    relayServerOf(app)!.hub.attach(admitted({
       channel: { scope: '/relay/:network', name: `net-${Math.floor(i / 50)}`, kind: 'packet' },
       id: `device-${i}`,
-      publicKey: undefined,
-      context: undefined,
       address: '192.0.2.1',
-      client: undefined,
-      protocol: 'spanza',
-      httpVersion: '1.1',
       framing: wg,
-      hasKeepalive: false,
-      holdsOutput: false
-    }, new FakeTunnel().tunnel)
+      hasKeepalive: false
+    }), new FakeTunnel().tunnel)
   }
 }
 

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import t from 'tap'
 import { help } from '../../lib/cli/help.ts'
-import { exampleOf, readPage, replaceAll } from '../helpers/pages.ts'
+import { exampleIn, readPage, replaceAll } from '../helpers/markdown.ts'
 
 // What can be said of a block of code without running it. Blocks that are run have tests of their own.
 
@@ -75,7 +75,7 @@ t.test('units are what systemd understands', { skip: has('systemd-analyze') ? fa
     ['docs/connecting-services.md', 'spanza.service', '/usr/local/bin/spanza']
   ] as const) {
     const file = join(directory, name)
-    writeFileSync(file, replaceAll(exampleOf(readPage(page), name), { [program]: process.execPath }))
+    writeFileSync(file, replaceAll(exampleIn(readPage(page), name), { [program]: process.execPath }))
     const { stderr } = await run('systemd-analyze', ['verify', file])
     t.equal(stderr.split('\n').filter((line) => line.includes(name)).join('\n'), '', `${page}: ${name}`)
   }

@@ -9,13 +9,13 @@ import {
 import { planConnect } from '../../lib/client/options/connect-plan.ts'
 import { noConnectionStats } from '../../lib/client/connection/connection-stats.ts'
 import { closeReasons } from '../../lib/tunnel/close-reasons.ts'
-import { exampleIn, namesIn, readDocs, runExample, tablesOf } from '../helpers/markdown.ts'
+import { exampleIn, namesIn, readPage, runExample, tablesOf } from '../helpers/markdown.ts'
 import { startApp } from '../helpers/relay-app.ts'
 import { until } from '../helpers/tunnel.ts'
 
 // docs/client.md: its tables against the code, its examples against a relay.
 
-const page = readDocs('client.md')
+const page = readPage('docs/client.md')
 
 type ConnectOption = keyof DatagramOptions | keyof RawConnectOptions
 

@@ -5,11 +5,11 @@ import { help } from '../../lib/cli/help.ts'
 import { reportJson } from '../../lib/cli/report.ts'
 import { sidecarMetrics } from '../../lib/cli/sidecar-metrics.ts'
 import { errors, UdpSidecar, type SidecarEvents } from '../../lib/client/index.ts'
-import { namesIn, readDocs, tablesOf } from '../helpers/markdown.ts'
+import { namesIn, readPage, tablesOf } from '../helpers/markdown.ts'
 
 // docs/command.md against `spanza --help`, and against what the command prints.
 
-const page = readDocs('command.md')
+const page = readPage('docs/command.md')
 
 t.test('options are those of --help, with their values', (t) => {
   const offered = [...help.split('\nExit codes:')[0]!.matchAll(/^ {2}(?:(-\w), )?(--[\w-]+)(?: (<[^>]+>))?/gm)]

@@ -7,7 +7,7 @@ import t from 'tap'
 import relayAdmin from '../../lib/admin/index.ts'
 import spanzaRelay from '../../lib/index.ts'
 import { relayMetrics } from '../../lib/metrics/index.ts'
-import { exampleIn, namesIn, readDocs, runExample, tablesOf } from '../helpers/markdown.ts'
+import { exampleIn, namesIn, readPage, runExample, tablesOf } from '../helpers/markdown.ts'
 import { askForUpgrade, startApp, startListening } from '../helpers/relay-app.ts'
 import { openTunnel } from '../helpers/tunnel.ts'
 import { udpPeer } from '../helpers/udp-peer.ts'
@@ -28,7 +28,7 @@ t.test('a secret in the path, in docs/hooks.md', async (t) => {
     return app
   }
   process.env['PROXYGUARD_SECRET'] = 'correct-horse'
-  await runExample(exampleIn(readDocs('hooks.md'), 'secret'), { Fastify: createApp, spanzaRelay, timingSafeEqual })
+  await runExample(exampleIn(readPage('docs/hooks.md'), 'secret'), { Fastify: createApp, spanzaRelay, timingSafeEqual })
   await startListening(t, app)
   const upgrade = { headers: { Upgrade: 'UoTLV/1' } }
   t.equal((await askForUpgrade(t, app, '/wireguard/correct-horse', upgrade)).statusCode, 101)
@@ -38,7 +38,7 @@ t.test('a secret in the path, in docs/hooks.md', async (t) => {
 })
 
 t.test('routes with targets, in docs/targets.md', async (t) => {
-  const page = readDocs('targets.md')
+  const page = readPage('docs/targets.md')
   const server = await udpPeer(t)
   const app = await startApp(t, async (app) => {
     const serverOf = async (): Promise<string> => `udp://${server.address}`
@@ -56,7 +56,7 @@ t.test('routes with targets, in docs/targets.md', async (t) => {
 })
 
 t.test('a token in a query, in docs/websockets.md', async (t) => {
-  const app = await startApp(t, async (app) => await runExample(exampleIn(readDocs('websockets.md'), 'token'), { app, authenticate }))
+  const app = await startApp(t, async (app) => await runExample(exampleIn(readPage('docs/websockets.md'), 'token'), { app, authenticate }))
   await openWebSocket(t, app, '/relay/home?token=good', ['spanza.v1'])
   await t.rejects(openWebSocket(t, app, '/relay/home?token=bad', ['spanza.v1']), /401/)
 })
@@ -64,13 +64,13 @@ t.test('a token in a query, in docs/websockets.md', async (t) => {
 t.test('disconnect, in docs/operating.md', async (t) => {
   const app = await startApp(t, (app) => app.relay('/relay/:network', { identify: () => ({ id: 'laptop' }) }))
   const tunnel = await openTunnel(t, app, { path: '/relay/home' })
-  await runExample(exampleIn(readDocs('operating.md'), 'disconnect'), { app })
+  await runExample(exampleIn(readPage('docs/operating.md'), 'disconnect'), { app })
   await tunnel.closed
   t.equal(app.relayHub.stats().detached['disconnected'], 1)
 })
 
 t.test('a scrape, and the spans, in docs/metrics.md', async (t) => {
-  const page = readDocs('metrics.md')
+  const page = readPage('docs/metrics.md')
   const app = await startApp(t, async (app) => {
     const register = new Registry()
     await app.register(basicAuth, { validate: async () => {} })
@@ -85,7 +85,7 @@ t.test('a scrape, and the spans, in docs/metrics.md', async (t) => {
 })
 
 t.test('the scope for operators, its options and its routes, in docs/admin.md', async (t) => {
-  const page = readDocs('admin.md')
+  const page = readPage('docs/admin.md')
   const routes: string[] = []
   const app = await startApp(t, async (app) => {
     app.addHook('onRoute', ({ method, url }) => {

@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { exampleOf, readPage, replaceAll } from '../helpers/pages.ts'
+import { exampleIn, readPage, replaceAll } from '../helpers/markdown.ts'
 import { freePort } from '../helpers/ports.ts'
 import { plainEnvironment, Program } from '../helpers/program.ts'
 import { DEADLINE } from '../helpers/spanza.ts'
@@ -17,9 +17,9 @@ t.setTimeout(60_000)
 t.test('the relay answers as the page says', async (t) => {
   const directory = t.testdir({})
   const [app, devices] = [join(directory, 'relay.mjs'), join(directory, 'devices.json')]
-  writeFileSync(app, exampleOf(page, 'relay.mjs'))
+  writeFileSync(app, exampleIn(page, 'relay.mjs'))
   const key = (byte: number) => Buffer.alloc(32, byte).toString('base64')
-  writeFileSync(devices, replaceAll(exampleOf(page, 'devices.json'), { PUBLIC_KEY_OF_THE_LAPTOP: key(1) }))
+  writeFileSync(devices, replaceAll(exampleIn(page, 'devices.json'), { PUBLIC_KEY_OF_THE_LAPTOP: key(1) }))
   const port = await freePort()
   const relay = new Program(process.execPath, [app], { env: { DEVICES: devices, PORT: String(port) } })
   t.teardown(() => relay.stop())
@@ -36,7 +36,7 @@ t.test('the relay answers as the page says', async (t) => {
 
   /** The status that the page's curl gets. */
   async function ask (changes: Record<string, string> = {}): Promise<number> {
-    const command = replaceAll(exampleOf(page, 'test with curl'), { 'https://relay.example.com': `http://127.0.0.1:${port}`, ...changes })
+    const command = replaceAll(exampleIn(page, 'test with curl'), { 'https://relay.example.com': `http://127.0.0.1:${port}`, ...changes })
     const curl = spawn('sh', ['-c', `exec ${command}`], { env: { ...plainEnvironment, no_proxy: '*' } })
     t.teardown(() => curl.kill())
     let output = ''

@@ -3,14 +3,14 @@ import { join } from 'node:path'
 import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import spanzaRelay from '../../lib/index.ts'
-import { exampleIn, readDocs, runExample } from '../helpers/markdown.ts'
+import { exampleIn, readPage, runExample } from '../helpers/markdown.ts'
 import { freePort } from '../helpers/ports.ts'
 import { Program } from '../helpers/program.ts'
 import { RawClient, requestText } from '../helpers/raw-client.ts'
 import { askForUpgrade, startApp, startListening, testJoined } from '../helpers/relay-app.ts'
 import Fastify from 'fastify'
 
-const page = readDocs('mounting.md')
+const page = readPage('docs/mounting.md')
 
 const authenticate = async ({ headers }: { headers: { authorization?: string } }): Promise<void> => {
   if (headers.authorization === undefined) throw Object.assign(new Error('no token'), { statusCode: 401 })

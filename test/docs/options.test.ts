@@ -4,11 +4,11 @@ import { framingNames } from '../../lib/framing/framings.ts'
 import { hubOptionNames, readHubOptions } from '../../lib/hub/hub-options.ts'
 import type { Identified, RelayOptions } from '../../lib/index.ts'
 import { errors } from '../../lib/errors.ts'
-import { namesIn, readDocs, tablesOf } from '../helpers/markdown.ts'
+import { namesIn, readPage, tablesOf } from '../helpers/markdown.ts'
 
 // The tables of docs/options.md have each option, with the default and the range that it has in the code.
 
-const page = readDocs('options.md')
+const page = readPage('docs/options.md')
 
 const routeOptions = Object.keys({
   identify: true,

@@ -2,7 +2,7 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { missingForNamespaces, Namespace } from '../helpers/namespace.ts'
-import { exampleOf, readPage, replaceAll } from '../helpers/pages.ts'
+import { exampleIn, readPage, replaceAll } from '../helpers/markdown.ts'
 import { DEADLINE, SPANZA } from '../helpers/spanza.ts'
 import { wgKeys, wgQuickUp } from '../helpers/wg-quick.ts'
 
@@ -22,7 +22,7 @@ t.test('a phone reaches a device behind a firewall through the hub', { skip: mis
   const keys = Object.fromEntries(await Promise.all(Object.entries({ HUB: hub, PHONE: phone, NAS: nas }).map(async ([name, namespace]) =>
     [name, await wgKeys(namespace)] as const)))
   const config = (name: string, changes: Record<string, string> = {}) => {
-    const text = replaceAll(exampleOf(page, `${name} wg0.conf`), changes)
+    const text = replaceAll(exampleIn(page, `${name} wg0.conf`), changes)
     return text.replace(/\b(PRIVATE|PUBLIC)_KEY_OF_THE_(\w+)/g, (_, kind, of) => keys[of]![kind === 'PRIVATE' ? 'privateKey' : 'publicKey'])
   }
 
@@ -30,7 +30,7 @@ t.test('a phone reaches a device behind a firewall through the hub', { skip: mis
   await hub.run('sh', ['-c', command!])
   await wgQuickUp(hub, config('hub'))
   const file = join(t.testdir({}), 'hub.mjs')
-  writeFileSync(file, replaceAll(exampleOf(page, 'hub.mjs'), { "host: '127.0.0.1'": "host: '0.0.0.0'" }))
+  writeFileSync(file, replaceAll(exampleIn(page, 'hub.mjs'), { "host: '127.0.0.1'": "host: '0.0.0.0'" }))
   const app = hub.start(process.execPath, [file], { env: { TOKEN: 'token' } })
   await app.line((line) => line.includes('Server listening'), DEADLINE)
 

@@ -8,14 +8,14 @@ import { dropReasons } from '../../lib/hub/counters.ts'
 import type { RelayHub } from '../../lib/index.ts'
 import { relayMetrics } from '../../lib/metrics/index.ts'
 import { closeReasons, closingCodeOf, webSocketCodeOf, type DetachReason } from '../../lib/tunnel/close-reasons.ts'
-import { namesIn, readDocs, tablesOf } from '../helpers/markdown.ts'
+import { namesIn, readPage, tablesOf } from '../helpers/markdown.ts'
 import { startRelay } from '../helpers/relay.ts'
 import { openTunnel } from '../helpers/tunnel.ts'
 
 // The tables of reasons, codes and metrics in the pages have each of the code's, and no others.
 
-const operating = readDocs('operating.md')
-const metrics = readDocs('metrics.md')
+const operating = readPage('docs/operating.md')
+const metrics = readPage('docs/metrics.md')
 
 const detachReasons = Object.keys({
   'protocol-error': true,
@@ -58,7 +58,7 @@ t.test('close reasons in docs/operating.md, with their codes and what a sidecar 
 })
 
 t.test('close codes in docs/websockets.md', (t) => {
-  const documented = tablesOf(readDocs('websockets.md'), 'code', 'reason').flat().flatMap(([codes, reasons]) =>
+  const documented = tablesOf(readPage('docs/websockets.md'), 'code', 'reason').flat().flatMap(([codes, reasons]) =>
     codes!.split(', ').flatMap((code) => namesIn(reasons!).map((reason) => `${code} ${reason}`)))
   const ofReasons = detachReasons.filter((reason) => reason !== 'unstamped').map((reason) => `${webSocketCodeOf(reason)} ${reason}`)
   // The codes that RFC 6455 has for what cannot be read.

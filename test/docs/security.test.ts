@@ -1,11 +1,11 @@
 import { existsSync } from 'node:fs'
 import t from 'tap'
-import { namesIn, readDocs, tablesOf } from '../helpers/markdown.ts'
+import { namesIn, readPage, tablesOf } from '../helpers/markdown.ts'
 import { fronts } from '../siege/siege.ts'
 
 // docs/security.md says which test attacks which promise, and how many attacks a siege is made of.
 
-const page = readDocs('security.md')
+const page = readPage('docs/security.md')
 
 t.test('each promise is attacked, by tests that exist', (t) => {
   const rows = tablesOf(page, 'promise', 'attack').flat()

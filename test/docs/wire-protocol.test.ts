@@ -8,13 +8,13 @@ import { clearReserved } from '../../lib/framing/wireguard.ts'
 import { readHubOptions } from '../../lib/hub/hub-options.ts'
 import { closeReasons } from '../../lib/tunnel/close-reasons.ts'
 import { openSession } from '../helpers/http2-client.ts'
-import { namesIn, readDocs, tablesOf } from '../helpers/markdown.ts'
+import { namesIn, readPage, tablesOf } from '../helpers/markdown.ts'
 import { RawClient } from '../helpers/raw-client.ts'
 import { serverCertificate, startApp } from '../helpers/relay-app.ts'
 
 // Everything in docs/wire-protocol.md that a client could be built by: its requests are sent, its bytes decoded and encoded.
 
-const page = readDocs('wire-protocol.md')
+const page = readPage('docs/wire-protocol.md')
 
 function bytesOf (hex: string): Buffer {
   return Buffer.from(hex.replaceAll(' ', ''), 'hex')

@@ -2,7 +2,7 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { missingForNamespaces, Namespace } from '../helpers/namespace.ts'
-import { exampleOf, readPage, replaceAll } from '../helpers/pages.ts'
+import { exampleIn, readPage, replaceAll } from '../helpers/markdown.ts'
 import { DEADLINE, SPANZA } from '../helpers/spanza.ts'
 import { wgKeys, wgQuickUp } from '../helpers/wg-quick.ts'
 
@@ -22,11 +22,11 @@ t.test('two devices reach each other as the README says', { skip: missing ?? fal
   const [laptopKey, nasKey] = [publicKeyOf('laptop'), publicKeyOf('nas')]
   const keys = { [laptopKey]: laptop.publicKey, [nasKey]: nas.publicKey }
   const app = join(t.testdir({}), 'app.mjs')
-  writeFileSync(app, replaceAll(exampleOf(readme, 'app.mjs'), { ...keys, "host: '127.0.0.1'": "host: '0.0.0.0'" }))
+  writeFileSync(app, replaceAll(exampleIn(readme, 'app.mjs'), { ...keys, "host: '127.0.0.1'": "host: '0.0.0.0'" }))
   const program = relay.start(process.execPath, [app], { env: { PORT: '3000' } })
   await program.line((line) => line.includes('Server listening'), DEADLINE)
 
-  const [laptopConfig, nasConfig] = [exampleOf(readme, 'laptop wg0.conf'), exampleOf(readme, 'nas wg0.conf')]
+  const [laptopConfig, nasConfig] = [exampleIn(readme, 'laptop wg0.conf'), exampleIn(readme, 'nas wg0.conf')]
   const commands = [...readme.matchAll(/^SPANZA_TOKEN=(\S+) npx -p fastify-spanza-relay spanza (connect .*)$/gm)]
   t.equal(commands.length, 2)
   for (const [index, { namespace, relayAddress }] of [laptop, nas].entries()) {

@@ -6,13 +6,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
+import { exampleIn, readPage } from '../helpers/markdown.ts'
 import { freePort } from '../helpers/ports.ts'
 import { Program } from '../helpers/program.ts'
 
 // What a new user does: install the package, paste the README's example, run it.
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
-const MARKER = '<!-- example: app.mjs -->'
 
 t.setTimeout(180_000)
 
@@ -36,9 +36,9 @@ t.test('the packed package runs the example of the README', async (t) => {
 
   t.test('installs beside fastify, and the example relays', async (t) => {
     t.setTimeout(150_000)
-    const readme = readFileSync(join(ROOT, 'README.md'), 'utf8')
+    const readme = readPage('README.md')
     const { fastify } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')).devDependencies
-    const example = readExample(readme)
+    const example = exampleIn(readme, 'app.mjs')
     writeFileSync(join(folder, 'package.json'), '{}\n')
     writeFileSync(join(folder, 'app.mjs'), example)
     await npm(folder, ['install', '--prefer-offline', '--no-audit', '--no-fund', `./${packed.filename}`, `fastify@${fastify}`])
@@ -58,15 +58,6 @@ t.test('the packed package runs the example of the README', async (t) => {
     await spanza.line((line) => JSON.parse(line).event === 'connect', 10_000)
   })
 })
-
-/** The block of code behind the marker in the README. */
-function readExample (readme: string): string {
-  const at = readme.indexOf(MARKER)
-  if (at < 0) throw new Error(`README.md has no line ${MARKER} before the example that mounts a relay`)
-  const block = /^\s*```js\n(.*?)\n```/s.exec(readme.slice(at + MARKER.length))
-  if (block === null) throw new Error(`README.md has no block \`\`\`js behind ${MARKER}`)
-  return block[1] + '\n'
-}
 
 function npm (cwd: string, args: string[]): Promise<string> {
   return new Promise((resolve, reject) => {

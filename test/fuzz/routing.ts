@@ -8,9 +8,9 @@ import { createCounters } from '../../lib/hub/counters.ts'
 import { Mac1Budget } from '../../lib/hub/packet/mac1-budget.ts'
 import { PacketChannel } from '../../lib/hub/packet/packet-channel.ts'
 import type { PacketPeer } from '../../lib/hub/packet/packet-peer.ts'
-import type { Admitted } from '../../lib/hub/admitted.ts'
 import type { HubContext } from '../../lib/hub/peer.ts'
 import { readHubOptions } from '../../lib/hub/hub-options.ts'
+import { admitted } from '../helpers/admitted.ts'
 import { frames } from '../helpers/fake-relay.ts'
 import { FakeTunnel } from '../helpers/fake-tunnel.ts'
 import { Sink } from '../helpers/sink.ts'
@@ -199,22 +199,17 @@ class World {
 
   #attach (place: number, player: number, framing: Framing): void {
     const { id, key } = CAST[player]!
-    const admitted: Admitted = {
+    const peerAdmitted = admitted({
       channel: { scope: '/', name: String(place), kind: 'packet' },
       id,
       publicKey: key === undefined ? undefined : keys[key]!,
-      context: undefined,
       address: '192.0.2.1',
       client: '192.0.2.1',
-      protocol: 'spanza',
-      httpVersion: '1.1',
-      framing,
-      hasKeepalive: true,
-      holdsOutput: false
-    }
+      framing
+    })
     const channel = this.#channels[place]!
     try {
-      channel.checkRoom(admitted)
+      channel.checkRoom(peerAdmitted)
     } catch (error) {
       assert.equal((error as { code: string }).code, 'FST_RELAY_REPLACED_TOO_OFTEN')
       return
@@ -226,7 +221,7 @@ class World {
     }
     const tunnel = new FakeTunnel()
     this.#tunnels.push(tunnel)
-    const peer = channel.attach(admitted, tunnel.tunnel)
+    const peer = channel.attach(peerAdmitted, tunnel.tunnel)
     const sink = new Sink()
     this.#everSeen[place]!.add(who)
     this.#seats.push({

@@ -1,17 +1,29 @@
 import { readFileSync } from 'node:fs'
 
-// Pages of docs/ as tests read them.
+// Pages of the documentation as tests read them.
 
-export function readDocs (name: string): string {
-  return readFileSync(new URL(`../../docs/${name}`, import.meta.url), 'utf8')
+/** The text of a page, by its path in the repository. */
+export function readPage (path: string): string {
+  return readFileSync(new URL(`../../${path}`, import.meta.url), 'utf8')
 }
 
 /** The block of code behind `<!-- example: name -->`. */
 export function exampleIn (page: string, name: string): string {
   const marker = `<!-- example: ${name} -->`
-  const block = /^\s*```\w*\n(.*?)^```$/ms.exec(page.slice(page.indexOf(marker) + marker.length))
-  if (!page.includes(marker) || block === null) throw new Error(`The page has no block of code behind ${marker}`)
+  const at = page.indexOf(marker)
+  if (at < 0) throw new Error(`The page has no line ${marker}`)
+  const block = /^\s*```\w+\n(.*?)```/s.exec(page.slice(at + marker.length))
+  if (block === null) throw new Error(`The page has no block of code behind ${marker}`)
   return block[1]!
+}
+
+/** The same text with each of `changes` made everywhere. Throws if the text lacks one of them. */
+export function replaceAll (text: string, changes: Record<string, string>): string {
+  for (const [from, to] of Object.entries(changes)) {
+    if (!text.includes(from)) throw new Error(`The example has no ${from}`)
+    text = text.replaceAll(from, to)
+  }
+  return text
 }
 
 /** Runs an example as the body of an async function. What it imports, and takes for granted, are given as variables. */

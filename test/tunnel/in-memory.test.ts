@@ -1,11 +1,11 @@
 import { EventEmitter } from 'node:events'
 import t, { type Test } from 'tap'
 import { wg } from '../../lib/framing/wg.ts'
-import type { Admitted } from '../../lib/hub/admitted.ts'
 import { Hub } from '../../lib/hub/hub.ts'
 import type { DetachInfo, PeerInfo } from '../../lib/hub/hub-info.ts'
 import type { DetachReason } from '../../lib/tunnel/close-reasons.ts'
 import type { Farewell, Tunnel } from '../../lib/tunnel/tunnel.ts'
+import { admitted } from '../helpers/admitted.ts'
 import { Sink } from '../helpers/sink.ts'
 import { initiation, publicKey, response, transportData } from '../helpers/wireguard-messages.ts'
 
@@ -139,22 +139,16 @@ function setUp (t: Test) {
   const hub = new Hub({ closeGrace: 10 }, log, { attached () {}, detached: ({ id }: PeerInfo, info) => { left.push([id, info]) } })
   t.teardown(async () => await hub.close())
   const join = (id: string, kind: 'packet' | 'stream', key?: Buffer): InMemoryTunnel => {
-    const admitted: Admitted = {
+    const peer = admitted({
       channel: { scope: '/relay', name: 'home', kind },
       id,
       publicKey: key,
-      context: undefined,
-      address: undefined,
-      client: undefined,
-      protocol: 'spanza',
-      httpVersion: '1.1',
       framing: kind === 'packet' ? wg : undefined,
-      hasKeepalive: kind === 'packet',
-      holdsOutput: false
-    }
+      hasKeepalive: kind === 'packet'
+    })
     const tunnel = new InMemoryTunnel()
-    hub.checkRoom(admitted)
-    hub.attach(admitted, tunnel)
+    hub.checkRoom(peer)
+    hub.attach(peer, tunnel)
     return tunnel
   }
   return { hub, left, join }

@@ -4,6 +4,7 @@ import { utf8Prefix } from '../../framing/utf8-prefix.ts'
 import { MAX_CLOSE_REASON_LENGTH, NO_STATUS } from '../../framing/websocket-frames.ts'
 import { printable } from '../../util/printable.ts'
 import { LINGER_MS } from '../linger.ts'
+import type { Farewell } from '../tunnel.ts'
 
 /** Closing WebSockets (RFC 6455) that ws reads, and limiting the messages that ws buffers. */
 
@@ -17,11 +18,7 @@ export const closeCodes = { normal: 1000, unsupportedData: 1003, messageTooBig: 
 const ABNORMAL_CLOSURE = 1006
 
 /** The end of a WebSocket. */
-export interface WebSocketEnd {
-  /** Undefined if no Close frame came, or one without a code. */
-  code: number | undefined
-  /** Without control characters. */
-  reason: string
+export interface WebSocketEnd extends Farewell {
   /** True if a Close frame came, false if the connection broke. */
   isOrderly: boolean
 }

@@ -8,6 +8,7 @@ import { faultText } from '../../../lib/hub/packet/handshake-words.ts'
 import { PacketChannel } from '../../../lib/hub/packet/packet-channel.ts'
 import type { PacketPeer } from '../../../lib/hub/packet/packet-peer.ts'
 import { readHubOptions } from '../../../lib/hub/hub-options.ts'
+import { admitted } from '../../helpers/admitted.ts'
 import { FakeTunnel } from '../../helpers/fake-tunnel.ts'
 import { frames } from '../../helpers/fake-relay.ts'
 import { decode } from '../../helpers/sink.ts'
@@ -45,19 +46,7 @@ class World {
       this.#channels.set(channel, members)
     }
     const tunnel = new FakeTunnel({ highWaterMark: 65536 })
-    const peer = members.attach({
-      channel: { scope: '', name: channel, kind: 'packet' },
-      id,
-      publicKey: key,
-      context: undefined,
-      address: undefined,
-      client: undefined,
-      protocol: 'spanza',
-      httpVersion: '1.1',
-      framing,
-      hasKeepalive: true,
-      holdsOutput: false
-    }, tunnel.tunnel)
+    const peer = members.attach(admitted({ channel: { scope: '', name: channel, kind: 'packet' }, id, publicKey: key, framing }), tunnel.tunnel)
     return { tunnel, peer, isWg: framing === wg }
   }
 

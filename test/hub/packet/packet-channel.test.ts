@@ -8,6 +8,7 @@ import { Clock } from '../../../lib/hub/clock.ts'
 import { createCounters } from '../../../lib/hub/counters.ts'
 import { PacketChannel } from '../../../lib/hub/packet/packet-channel.ts'
 import { readHubOptions } from '../../../lib/hub/hub-options.ts'
+import { admitted } from '../../helpers/admitted.ts'
 import { FakeTunnel } from '../../helpers/fake-tunnel.ts'
 import { frames } from '../../helpers/fake-relay.ts'
 import { detached, startRelay } from '../../helpers/relay.ts'
@@ -547,19 +548,7 @@ function unitChannel ({ mac1Tests = 1000 } = {}) {
     { options: readHubOptions({}), clock: new Clock(1000), counters, detached: () => {}, handshakesFail () {}, handshakesSucceed () {} }, { take: () => mac1Tests-- > 0 })
   function join (framing: Framing, { id, key }: { id?: string, key?: Buffer } = {}): FakeTunnel {
     const tunnel = new FakeTunnel({ highWaterMark: 65536 })
-    channel.attach({
-      channel: { scope: '', name: '', kind: 'packet' },
-      id,
-      publicKey: key,
-      context: undefined,
-      address: undefined,
-      client: undefined,
-      protocol: 'spanza',
-      httpVersion: '1.1',
-      framing,
-      hasKeepalive: true,
-      holdsOutput: false
-    }, tunnel.tunnel)
+    channel.attach(admitted({ id, publicKey: key, framing }), tunnel.tunnel)
     return tunnel
   }
   return { channel, counters, join }

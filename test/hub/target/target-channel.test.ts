@@ -6,6 +6,7 @@ import type { DatagramTarget } from '../../../lib/hub/admitted.ts'
 import type { DetachReason } from '../../../lib/tunnel/close-reasons.ts'
 import { TargetChannel } from '../../../lib/hub/target/target-channel.ts'
 import { readHubOptions, type HubOptions } from '../../../lib/hub/hub-options.ts'
+import { admitted } from '../../helpers/admitted.ts'
 import { FakeTunnel } from '../../helpers/fake-tunnel.ts'
 
 // What takes minutes, by a clock of its own; all else is in test/target.
@@ -18,20 +19,9 @@ function attachSilent (options: HubOptions, hasKeepalive: boolean) {
   })
   let isOpen = true
   const target: DatagramTarget = { carries: 'datagrams', receive () {}, send () {}, close () { isOpen = false } }
-  channel.attach({
-    channel: { scope: '', name: '', kind: 'target' },
-    id: undefined,
-    publicKey: undefined,
-    context: undefined,
-    address: undefined,
-    client: undefined,
-    protocol: 'UoTLV/1',
-    httpVersion: '1.1',
-    framing: len16,
-    hasKeepalive,
-    holdsOutput: false,
-    target
-  }, new FakeTunnel().tunnel)
+  channel.attach(admitted({
+    channel: { scope: '', name: '', kind: 'target' }, protocol: 'UoTLV/1', framing: len16, hasKeepalive, target
+  }), new FakeTunnel().tunnel)
   /** How long it takes, in seconds, until the peer is closed. */
   return (): number | undefined => {
     for (clock.now = 0; clock.now <= 3_600_000; clock.now += 1000) {
